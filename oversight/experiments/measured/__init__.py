@@ -4,7 +4,9 @@
 |---|---|
 | `settings.py` | the parts, and the settings of each |
 | `running.py` | the suite as jobs that can be killed and go on; a part's page as data |
-| `overoptimisation.py` | a proxy against the true reward over KL, fitted forms, a planted flaw |
+| `best_of_n.py` | best of n over KL, exactly; fitted forms; a planted flaw and its step |
+| `overoptimisation.py` | proxies of sampled speeches against their true reward |
+| `detection.py` | a shift detected from texts, at a proven rate of false alarms |
 | `shift.py` | a judge under named shifts: accuracy, calibration, abstention, detection |
 | `control.py` | an untrusted model under protocols: safety against usefulness |
 | `pages.py` | pictures, the report, the results as text |

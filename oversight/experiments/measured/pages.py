@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from oversight.evals.drawing import DASHED, LIGHT, WIDTH_IN, Theme, plain_axes, save_png, title
 from oversight.evals.observations import Kind
 from oversight.evals.rendering import Illustration, Page, write_page
+from oversight.experiments.measured.best_of_n import kl_of
 from oversight.experiments.measured.control import MONITORS
-from oversight.experiments.measured.overoptimisation import CHANCE, TRUTH, kl_of
+from oversight.experiments.measured.overoptimisation import CHANCE, TRUTH
 from oversight.experiments.measured.running import PartDone
 from oversight.experiments.measured.settings import MeasureSettings
 from oversight.files import write_json

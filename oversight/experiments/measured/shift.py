@@ -6,20 +6,12 @@ told the judge's accuracy; its calibration, before and after a temperature that 
 labelled debates of that shift; abstention by split conformal prediction (Vovk et al. 2005; a set of
 options that misses the right one at most so often where nothing has shifted, and the judge answers
 where the set has one option); and the detection of the shift from texts alone.
-
-The detector is a test martingale on online conformal p-values (Vovk, Nouretdinov and Gammerman
-2003): each text is ranked among all before it by how strange its words are, and a bet on small
-ranks is kept up. Its wealth exceeds 1/f with a chance of at most f, however long one looks, where
-nothing has shifted (Ville's inequality): the false alarms are a theorem, and are counted all the
-same.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +23,8 @@ from numpy.typing import NDArray
 from oversight.errors import ConfigError
 from oversight.evals.calibration import expected_calibration_error, reliability
 from oversight.evals.intervals import Estimate, mean_interval, unpaired_difference
+from oversight.experiments.measured.best_of_n import Floats
+from oversight.experiments.measured.detection import Detection, WordModel, detect, null_alarms
 from oversight.experiments.measured.running import (
     Figure01,
     PartDone,
@@ -41,10 +35,6 @@ from oversight.experiments.measured.settings import MeasureSettings, ShiftSettin
 from oversight.ids import seed_from
 from oversight.text.numbers import count, decimal, percent, points, share
 
-Floats = NDArray[np.float64]
-
-POWERS: Floats = np.linspace(0.05, 0.95, 19)
-"""Exponents of the martingale's bets e p^(e - 1), mixed in equal shares."""
 MAX_CALIBRATION_GAIN = 4.0
 """Largest temperature, and one over the smallest."""
 NUM_TEMPERATURES = 81
@@ -177,146 +167,6 @@ def conformal_threshold(probs: Floats, right: NDArray[np.intp], miscoverage: flo
     scores = np.sort(1.0 - probs[np.arange(len(right)), right])
     place = math.ceil((len(scores) + 1) * (1.0 - miscoverage))
     return float(scores[place - 1]) if place <= len(scores) else 1.0
-
-
-class WordModel:
-    """Strangeness of texts: pairs of words under counts of the reference's, and its extremes."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._ones: Counter[str] = Counter()
-        self._pairs: Counter[tuple[str, str]] = Counter()
-        for text in texts:
-            words = self._words(text)
-            self._ones.update(words)
-            self._pairs.update(itertools.pairwise(words))
-        self._size = len(self._ones) + 1
-
-    def scores(self, text: str) -> tuple[float, float, float, float]:
-        """Mean and largest surprise of a text's pairs of words, and its length both ways."""
-        words = self._words(text)
-        found = [
-            math.log((self._ones[a] + 0.1 * self._size) / (self._pairs[a, b] + 0.1))
-            for a, b in itertools.pairwise(words)
-        ]
-        return sum(found) / len(found), max(found), float(len(words)), -float(len(words))
-
-    @staticmethod
-    def _words(text: str) -> list[str]:
-        """Words, numbers as one: the days of a story are drawn anew for each."""
-        return ["^", *re.sub(r"\d+", "0", text.lower()).split(), "$"]
-
-
-def online_ranks(reference: Floats, stream: Floats, rng: np.random.Generator) -> Floats:
-    """Smoothed conformal p-values of a stream, each among the reference and all before it: [S].
-
-    Small where a score is larger than what was seen. They are independent and uniform where all
-    scores come in an exchangeable order.
-    """
-    from bisect import bisect_left, bisect_right, insort
-
-    known = sorted(reference.tolist())
-    found = np.empty(len(stream))
-    for place, score in enumerate(stream.tolist()):
-        low, high = bisect_left(known, score), bisect_right(known, score)
-        above, equal = len(known) - high, high - low + 1
-        found[place] = (above + rng.random() * equal) / (len(known) + 1)
-        insort(known, score)
-    return found
-
-
-def log_wealth(ranks: Floats) -> Floats:
-    """Logarithm of the martingale's wealth after each rank, the mixture over `POWERS`: [S, ...].
-
-    Args:
-        ranks: [S] or [S, C]; several columns are several martingales.
-    """
-    logs = np.cumsum(np.log(np.clip(ranks, 1e-12, 1.0)), axis=0)
-    steps = np.arange(1, len(ranks) + 1).reshape(-1, *[1] * (ranks.ndim - 1))
-    parts = np.stack([steps * math.log(e) + (e - 1.0) * logs for e in POWERS])
-    top = parts.max(0)
-    return cast(Floats, top + np.log(np.exp(parts - top).mean(0)))
-
-
-def alarm_at(ranks: Floats, false_alarm: float) -> int | None:
-    """Number of texts after which the mean wealth over the scores exceeds 1 / `false_alarm`.
-
-    A mean of martingales is a martingale, so the bound on false alarms holds for all together.
-
-    Args:
-        ranks: [S, C], one column a score.
-        false_alarm: Chance of any alarm where nothing has shifted.
-    """
-    wealth = log_wealth(ranks)
-    top = wealth.max(1)
-    total = top + np.log(np.exp(wealth - top[:, None]).mean(1))
-    over = np.flatnonzero(total >= -math.log(false_alarm))
-    return int(over[0]) + 1 if len(over) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """Alarms over streams in which a share of the texts is shifted."""
-
-    found: Estimate
-    """Share of streams with an alarm."""
-    median_at: int | None
-    """Texts until the alarm, in half of the streams; None where fewer than half had one."""
-
-
-def detect(
-    model: WordModel, plain: Sequence[str], shifted: Sequence[str], own: ShiftSettings, seed: int
-) -> Detection:
-    """Look for a shift of `own.share` in streams that are drawn anew from texts of both kinds.
-
-    Args:
-        model: What texts looked like, of others than `plain`.
-        plain: Texts without shift: for each stream a reference and the unshifted of the stream.
-        shifted: Texts under the shift.
-        own: Lengths and shares.
-        seed: Of the draws.
-    """
-    scores = np.array([model.scores(text) for text in plain])
-    strange = np.array([model.scores(text) for text in shifted])
-    num_shifted = round(own.share * own.stream)
-    alarms: list[int | None] = []
-    for number in range(own.streams):
-        rng = np.random.default_rng(seed_from("stream", seed, number))
-        order = rng.permutation(len(scores))
-        rest = order[own.reference : own.reference + own.stream - num_shifted]
-        chosen = rng.choice(len(strange), num_shifted, replace=num_shifted > len(strange))
-        stream = rng.permutation(np.concatenate([scores[rest], strange[chosen]]))
-        ranks = np.stack(
-            [
-                online_ranks(scores[order[: own.reference], c], stream[:, c], rng)
-                for c in range(scores.shape[1])
-            ],
-            axis=1,
-        )
-        alarms.append(alarm_at(ranks, own.false_alarm))
-    told = [float(at is not None) for at in alarms]
-    median = sorted(math.inf if at is None else at for at in alarms)[len(alarms) // 2]
-    return Detection(
-        mean_interval(told, [str(k) for k in range(len(told))]),
-        None if math.isinf(median) else int(median),
-    )
-
-
-def null_alarms(own: ShiftSettings, seed: int) -> int:
-    """Alarms in so many streams of uniform ranks, four scores each, where nothing has shifted."""
-    rng = np.random.default_rng(seed_from("null", seed))
-    bar, steps = -math.log(own.false_alarm), np.arange(1, own.stream + 1)[:, None]
-    alarms = 0
-    for _ in range(own.null_streams // 500):
-        ranks = np.maximum(rng.random((own.stream, 2000)), 1e-12)
-        logs = np.cumsum(np.log(ranks), axis=0)
-        # A mean exceeds the bar only where one of its parts does: few streams are left to sum.
-        highest = [(steps * math.log(e) + (e - 1.0) * logs).max(0) for e in POWERS]
-        able = (np.max(highest, axis=0) >= bar).reshape(500, 4).any(1)
-        streams = ranks.reshape(own.stream, 500, 4)[:, able]
-        alarms += sum(
-            alarm_at(streams[:, k], own.false_alarm) is not None for k in range(streams.shape[1])
-        )
-    return alarms
 
 
 @dataclass(frozen=True, slots=True)

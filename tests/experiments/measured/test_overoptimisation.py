@@ -7,21 +7,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from oversight.experiments.measured.overoptimisation import (
-    CHANCE,
-    TRUTH,
-    WITHIN,
+from oversight.experiments.measured.best_of_n import (
     best_of_n,
     find_planted,
     fit_form,
     kl_of,
     ladder,
-    page,
     planted_curve,
     planted_samples,
-    proves,
     tilted,
 )
+from oversight.experiments.measured.overoptimisation import CHANCE, TRUTH, WITHIN, page, proves
 from oversight.experiments.measured.running import world_questions
 from oversight.experiments.measured.settings import MeasureSettings, OveroptimisationSettings
 from oversight.experiments.selfplay.games import games

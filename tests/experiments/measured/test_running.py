@@ -99,7 +99,6 @@ def test_a_part_with_other_settings_is_refused_and_another_part_is_not(
         (["--set", "shift.share=0"], "shift.share"),
         (["--set", "overoptimisation.labels=[64,32]"], "overoptimisation.labels"),
         (["--set", "seeds=[1,1]"], "seeds"),
-        (["--set", "model=no/such"], "model"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(
@@ -108,6 +107,16 @@ def test_a_wrong_setting_is_one_line_that_names_it(
     assert measured(tmp_path / "out", *words) == 2
     error = capsys.readouterr().err
     assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_there_is_named_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measured(tmp_path / "out", "--set", f"judge={tmp_path}/nothing") == 2
+    error = capsys.readouterr().err
+    assert "judge = " in error
     assert error.count("\n") == 1
 
 

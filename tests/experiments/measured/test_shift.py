@@ -5,20 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from oversight.experiments.measured.detection import (
+    POWERS,
+    WordModel,
+    alarm_at,
+    detect,
+    log_wealth,
+    online_ranks,
+)
 from oversight.experiments.measured.settings import ShiftSettings
 from oversight.experiments.measured.shift import (
     CONTROL,
-    POWERS,
     SHIFTS,
-    WordModel,
-    alarm_at,
     calibration_error,
     conformal_threshold,
     debates,
-    detect,
     fitted_temperature,
-    log_wealth,
-    online_ranks,
     tempered,
 )
 
