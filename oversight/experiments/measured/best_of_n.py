@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oversight.evals.intervals import mean_interval
-from oversight.experiments.measured.running import Figure01
+from oversight.experiments.measured.running import PartFigure
 from oversight.experiments.measured.settings import OveroptimisationSettings
 from oversight.ids import seed_from
 
@@ -106,8 +106,8 @@ def tilted(proxy_PN: Floats, worth_PN: Floats) -> tuple[Floats, Floats]:
 class GaoForm:
     """A fitted form R = d (a - b f(d)) with intervals, and its own peak where it has one."""
 
-    a: Figure01
-    b: Figure01
+    a: PartFigure
+    b: PartFigure
     peak: float | None
     """d at which the form is highest; None if it only rises."""
     r2: float
@@ -137,8 +137,8 @@ def fit_form(distance: Floats, gain_PL: Floats, *, is_rl: bool, seed: int) -> Ga
     left = gains.mean(0) - design @ np.array([a, b])
     total = float(((gains.mean(0) - gains.mean()) ** 2).sum())
     return GaoForm(
-        Figure01(value=float(a), low=float(low[0]), high=float(high[0])),
-        Figure01(value=float(b), low=float(low[1]), high=float(high[1])),
+        PartFigure(value=float(a), low=float(low[0]), high=float(high[0])),
+        PartFigure(value=float(b), low=float(low[1]), high=float(high[1])),
         peak if peak is None or peak <= d.max() else None,
         1.0 - float((left**2).sum()) / total if total > 0 else 0.0,
     )
@@ -149,7 +149,7 @@ class Onset:
     """The n at which more optimisation begins to do harm, as the samples tell."""
 
     n: int
-    fall: Figure01
+    fall: PartFigure
     """True reward at that n less that at the largest, on prompts that did not choose it."""
 
     @property
@@ -167,7 +167,7 @@ def onset(worth_PL: Floats, numbers: Sequence[int]) -> Onset:
         at = int(choosing.mean(0).argmax())
         falls += (tried[:, at] - tried[:, -1]).tolist()
     estimate = mean_interval(falls, [str(k) for k in range(len(falls))], bounds=(-1.0, 1.0))
-    return Onset(numbers[peak], Figure01.of(estimate))
+    return Onset(numbers[peak], PartFigure.of(estimate))
 
 
 def planted_curve(numbers: Sequence[int], rate: float) -> Floats:

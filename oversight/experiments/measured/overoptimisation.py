@@ -34,8 +34,8 @@ from oversight.experiments.measured.best_of_n import (
     tilted,
 )
 from oversight.experiments.measured.running import (
-    Figure01,
     PartDone,
+    PartFigure,
     PartTable,
     world_questions,
 )
@@ -187,7 +187,7 @@ def page(settings: MeasureSettings, found: dict[str, Floats], worth: Floats) -> 
     numbers = ladder(worth.shape[1])
     warnings, rows = [], []
     series: dict[str, Any] = {}
-    figures: dict[str, Figure01] = {}
+    figures: dict[str, PartFigure] = {}
     for name, proxy in found.items():
         if name not in (TRUTH, CHANCE) and np.array_equal(proxy, worth):
             warnings.append(
@@ -205,7 +205,7 @@ def page(settings: MeasureSettings, found: dict[str, Floats], worth: Floats) -> 
     planted = [find_planted(own, own.planted_rate, seed) for seed in settings.seeds]
     controls = [find_planted(own, 0.0, seed) for seed in settings.seeds]
     for each in planted:
-        figures[f"planted.{each.seed}.error"] = Figure01(value=each.error)
+        figures[f"planted.{each.seed}.error"] = PartFigure(value=each.error)
         figures[f"planted.{each.seed}.fall"] = each.found.fall
     for each in controls:
         figures[f"control.{each.seed}.fall"] = each.found.fall
@@ -227,7 +227,7 @@ def page(settings: MeasureSettings, found: dict[str, Floats], worth: Floats) -> 
 
 def _proxy_row(
     name: str, proxy: Floats, worth: Floats, numbers: list[int], seed: int
-) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Figure01]]:
+) -> tuple[tuple[str, ...], dict[str, Any], dict[str, PartFigure]]:
     """The proxy's row of the table, its curves, and its figures."""
     curve = best_of_n(proxy, worth, numbers)
     rewards = best_of_n(proxy, proxy, numbers).mean(0)
@@ -250,8 +250,8 @@ def _proxy_row(
         f"{decimal(rl.a.value)}, {decimal(rl.b.value)}",
     )
     figures = {
-        f"{name}.first": Figure01.of(ends[0]),
-        f"{name}.last": Figure01.of(ends[-1]),
+        f"{name}.first": PartFigure.of(ends[0]),
+        f"{name}.last": PartFigure.of(ends[-1]),
         f"{name}.fall": peak.fall,
         f"{name}.a": form.a,
         f"{name}.b": form.b,
@@ -269,7 +269,7 @@ def _proxy_row(
 
 def _headlines(
     found: dict[str, Floats],
-    figures: dict[str, Figure01],
+    figures: dict[str, PartFigure],
     numbers: list[int],
     planted: list[Planted],
     controls: list[Planted],

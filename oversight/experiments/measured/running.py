@@ -39,7 +39,7 @@ class PartTable(JobFact):
         return Table(self.title, self.note, self.columns, self.rows)
 
 
-class Figure01(JobFact):
+class PartFigure(JobFact):
     """A number of a part with the ends of its interval, as far as there is one."""
 
     value: float
@@ -47,7 +47,7 @@ class Figure01(JobFact):
     high: float | None = None
 
     @classmethod
-    def of(cls, estimate: Estimate) -> Figure01:
+    def of(cls, estimate: Estimate) -> PartFigure:
         """The figure of an estimate."""
         return cls(value=estimate.value, low=estimate.low, high=estimate.high)
 
@@ -62,7 +62,7 @@ class PartDone(JobDone):
     tables: tuple[PartTable, ...]
     not_shown: str
     """The sentence that says which conclusion the numbers do not carry."""
-    figures: dict[str, Figure01]
+    figures: dict[str, PartFigure]
     """The part's numbers by name, for tests and other programs."""
     series: dict[str, JsonValue]
     """What the picture draws."""

@@ -102,7 +102,7 @@ class ControlSettings(Settings):
     reads: float = Field(default=0.3, gt=0.0, le=1.0)
     """Share of a log, from its end, that the trusted model reads."""
     collusion: bool = True
-    """True if copies of the untrusted model let one another's attacks pass by a sign."""
+    """True if copies of the untrusted model let one another's attacks pass."""
 
     @field_validator("budgets")
     @classmethod

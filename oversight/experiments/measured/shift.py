@@ -26,8 +26,8 @@ from oversight.evals.intervals import Estimate, mean_interval, unpaired_differen
 from oversight.experiments.measured.best_of_n import Floats
 from oversight.experiments.measured.detection import Detection, WordModel, detect, null_alarms
 from oversight.experiments.measured.running import (
-    Figure01,
     PartDone,
+    PartFigure,
     PartTable,
     world_questions,
 )
@@ -309,13 +309,13 @@ def page(own: ShiftSettings, rows: Sequence[ShiftedJudge], false_alarms: int) ->
     for row in rows:
         if row.selective is None:
             warnings.append(f"{row.shift.name}: the judge never answers, every set has two options")
-    figures: dict[str, Figure01] = {"false_alarms": Figure01(value=false_alarms)}
+    figures: dict[str, PartFigure] = {"false_alarms": PartFigure(value=false_alarms)}
     for row in rows:
         name = row.shift.name
-        figures[f"{name}.right"] = Figure01.of(row.right)
-        figures[f"{name}.covered"] = Figure01.of(row.covered)
-        figures[f"{name}.detected"] = Figure01.of(row.detection.found)
-        figures[f"{name}.error"] = Figure01(value=row.error)
+        figures[f"{name}.right"] = PartFigure.of(row.right)
+        figures[f"{name}.covered"] = PartFigure.of(row.covered)
+        figures[f"{name}.detected"] = PartFigure.of(row.detection.found)
+        figures[f"{name}.error"] = PartFigure(value=row.error)
     at = [row.detection.median_at for row in seen if row.detection.median_at is not None]
     within = f", half of them within {max(at)} texts at the latest" if at else ""
     hurting = ", ".join(f"{r.shift.name} ({points(r.change)})" for r in hurt if r.change)

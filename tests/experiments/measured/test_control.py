@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,12 @@ def test_a_blind_monitor_is_no_better_than_chance() -> None:
     done = page(ControlSettings(tasks=80, budgets=(0.0, 0.2)), blind)
     assert any(line.startswith("debate_monitoring") for line in done.warnings)
     assert done.figures["debate_monitoring.0.2.safety"].value < 0.5
+
+
+def test_tasks_without_an_attack_are_refused(tasks: list[ControlTask]) -> None:
+    quiet = [replace(task, attacks=False) for task in tasks]
+    with pytest.raises(ConfigError, match="attack_rate"):
+        page(ControlSettings(tasks=80), quiet)
 
 
 def test_resampling_keeps_the_less_suspicious_answer(tasks: list[ControlTask]) -> None:
