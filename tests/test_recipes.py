@@ -11,6 +11,7 @@ import pytest
 
 from oversight import constitutions, protocols, registry
 from oversight.audits.preparing import JudgeAuditSettings
+from oversight.cli.measure import load_suite
 from oversight.cli.run import load_circle
 from oversight.config import RunSettings, load_recipe, override, read_toml
 from oversight.experiments import constitutional, selfplay
@@ -52,6 +53,7 @@ OTHERS = {
 }
 
 
+SUITE = FOLDER / "measured" / "suite.toml"
 VALUES = FOLDER / "panels" / "whose_values.toml"
 
 
@@ -159,6 +161,7 @@ def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
         *CIRCLES,
         *TRAINING,
         FOLDER / "judging" / "kto.toml",
+        SUITE,
         VALUES,
         *OTHERS,
     }
@@ -168,6 +171,15 @@ def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
 def test_the_recipe_of_groups_and_their_values_fits_its_experiment() -> None:
     settings = load_recipe(WhoseValuesSettings, VALUES, {})
     assert len(settings.seeds) == 3
+
+
+def test_the_suite_has_a_short_form_of_all_its_parts() -> None:
+    whole, short = (load_suite(SUITE, {}, [], quick=quick) for quick in (False, True))
+    assert whole.parts == short.parts
+    assert len(whole.seeds) >= 3
+    assert short.control.tasks < whole.control.tasks
+    assert short.shift.items < whole.shift.items
+    assert SUITE.read_text().startswith("# "), "a recipe begins by saying what it is for"
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)

@@ -23,6 +23,7 @@ from oversight.cli.guard import guard
 from oversight.cli.importing import import_records
 from oversight.cli.inspecting import inspect
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
+from oversight.cli.measure import measure
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
 from oversight.cli.power import power
@@ -59,7 +60,7 @@ UNUSABLE = {
 GOING_ON = frozenset(
     {
         *("answer", "audit", "critique", "debate", "demo", "feedback", "import", "judge"),
-        *("pixels", "propose", "push", "rate", "redteam", "run", "tournament"),
+        *("measure", "pixels", "propose", "push", "rate", "redteam", "run", "tournament"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -88,6 +89,7 @@ for command in (
     inspect,
     diff,
     pixels,
+    measure,
     tournament,
     report,
     runs,

@@ -189,7 +189,7 @@ def run_constitutional(
     from oversight.experiments.constitutional.results import gather, write_all
     from oversight.experiments.constitutional.stages import Constitutional
 
-    with _progress("constitutional AI", console) as report:
+    with job_progress("constitutional AI", console) as report:
         done = workers.run(Constitutional(settings), report)
     results = gather(settings, done)
     return results, tuple(write_all(settings, results))
@@ -212,7 +212,7 @@ def print_constitutional(
 
 
 @contextmanager
-def _progress(name: str, console: Console) -> Iterator[Callable[[JobsProgress], None]]:
+def job_progress(name: str, console: Console) -> Iterator[Callable[[JobsProgress], None]]:
     """A bar of the jobs that are done where there is a terminal, and a line for each."""
     from oversight.cli.progress import TaskProgress
 
@@ -236,7 +236,7 @@ def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
     from oversight.experiments.selfplay.results import gather
     from oversight.experiments.selfplay.running import run as run_jobs
 
-    with _progress("closed circle", console) as report:
+    with job_progress("closed circle", console) as report:
         done = run_jobs(circle, report)
     results = gather(circle, done)
     write_all(circle, results)

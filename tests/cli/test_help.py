@@ -16,6 +16,7 @@ import typer
 
 from oversight.cli import main
 from oversight.cli.debate import _pixel_settings as pixel_settings
+from oversight.cli.measure import load_suite
 from oversight.cli.persons import PersonOptions
 from oversight.cli.run import load_circle
 from oversight.cli.train import _settings as train_settings
@@ -137,6 +138,9 @@ RUNNERS: dict[str, Runner] = {
     "judge": typed("judge", "--store", "{store}", "--keys"),
     "rate": typed("rate", "pairs", "--store", "{store}", "--keys"),
     "pixels": lambda example, store, root: pixel_settings(None, {}, [example]),
+    "measure": lambda example, store, root: load_suite(
+        root / "recipes" / "measured" / "suite.toml", {}, [example], quick=False
+    ),
     "tournament": lambda example, store, root: TournamentSettings.changed(
         read_toml(root / "recipes" / "tournament.toml"), assignments([example])
     ),

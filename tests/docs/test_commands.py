@@ -46,6 +46,9 @@ NOT_RUN = {
         "done": "a task of a Slurm array",
     },
     "docs/guard.md": {"oversight guard": GUARD, "curl": GUARD},
+    "docs/hard_problems.md": {
+        "oversight measure": "tests/experiments/measured/test_running.py",
+    },
     "docs/importing.md": {
         "oversight import nyu": "tests/interop/test_nyu.py",
         "oversight import llm_debate": "tests/interop/test_llm_debate.py",

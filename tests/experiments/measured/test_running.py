@@ -1,0 +1,128 @@
+"""The suite by its command: all parts in the short form, resumed, refused, and looked at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+
+from oversight.cli import main
+from oversight.cli.measure import load_suite
+from oversight.errors import ConfigError
+from oversight.experiments.measured.running import PARTS, PartDone
+
+RECIPE = Path(__file__).parents[3] / "recipes" / "measured" / "suite.toml"
+
+
+def measured(out: Path, *words: str) -> int:
+    return main.run(["measure", str(RECIPE), "--quick", "--out", str(out), *words])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the whole suite in its short form."""
+    folder = tmp_path_factory.mktemp("measured") / "out"
+    assert measured(folder) == 0
+    return folder
+
+
+def parts_of(out: Path) -> dict[str, PartDone]:
+    data = json.loads((out / "results.json").read_text())
+    return {name: PartDone.model_validate(part) for name, part in data["parts"].items()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_short_form_has_its_orderings(out: Path) -> None:
+    found = parts_of(out)
+    assert list(found) == list(PARTS)
+    proxies = found["overoptimisation"].figures
+    chosen, chance = proxies["judge's belief.last"], proxies["chance (control).last"]
+    assert chosen.value > chance.value + 0.2
+    assert all(proxies[f"planted.{seed}.error"].value <= 0.2 for seed in range(3))
+    shift = found["shift"].figures
+    assert shift["none (control).right"].value > shift["one side.right"].value
+    assert shift["other telling.detected"].value > 0.5
+    assert shift["none (control).detected"].value == 0.0
+    control = found["control"].figures
+    trust, debate = (
+        control["always_trust.0.safety"],
+        control["debate_monitoring.0.2.safety"],
+    )
+    assert debate.low is not None
+    assert trust.high is not None
+    assert debate.low > trust.high
+    assert "debate monitoring" in found["control"].headlines[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_part_has_a_page_a_picture_and_says_what_it_does_not_show(out: Path) -> None:
+    for name, done in parts_of(out).items():
+        page = (out / f"{name}.html").read_text()
+        assert done.title in page
+        assert "does not show" in done.not_shown
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert all(done.title in (out / "report.html").read_text() for done in parts_of(out).values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_part_that_was_lost_is_measured_again_to_the_same_numbers(out: Path) -> None:
+    before = parts_of(out)
+    rmtree(out / "stages" / "control")
+    assert measured(out, "--part", "control") == 0
+    after = parts_of(out)
+    assert after["control"].figures == before["control"].figures
+    assert after["shift"] == before["shift"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_part_with_other_settings_is_refused_and_another_part_is_not(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measured(out, "--part", "control", "--set", "control.tasks=60") == 2
+    said = capsys.readouterr().err
+    assert "control" in said
+    assert said.count("\n") == 1
+    assert measured(out, "--part", "control", "--set", "shift.items=30") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--part", "honesty"], "overoptimisation"),
+        (["--set", "control.budgets=[0.3,0.1]"], "control.budgets"),
+        (["--set", "shift.share=0"], "shift.share"),
+        (["--set", "overoptimisation.labels=[64,32]"], "overoptimisation.labels"),
+        (["--set", "seeds=[1,1]"], "seeds"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measured(tmp_path / "out", *words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_there_is_named_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measured(tmp_path / "out", "--set", f"judge={tmp_path}/nothing") == 2
+    error = capsys.readouterr().err
+    assert "judge = " in error
+    assert error.count("\n") == 1
+
+
+def test_a_recipe_without_short_form_says_so(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('parts = ["control"]\n')
+    with pytest.raises(ConfigError, match="leave --quick out"):
+        load_suite(recipe, {}, [], quick=True)
+    assert load_suite(recipe, {}, [], quick=False).parts == ("control",)
