@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from oversight.experiments.measured.running import PartDone
-    from oversight.experiments.measured.settings import MeasureSettings
+    from oversight.experiments.measured.suite import MeasureSettings, PartDone
 
 Sets = Annotated[list[str] | None, set_option("control.tasks=100")]
 
@@ -90,7 +89,7 @@ def load_suite(
     """
     from oversight.config import chosen, override, read_toml
     from oversight.errors import ConfigError
-    from oversight.experiments.measured.settings import MeasureSettings
+    from oversight.experiments.measured.suite import MeasureSettings
 
     data = read_toml(recipe)
     if quick:
@@ -110,7 +109,7 @@ def run_suite(
     """Measure what is left, write the report, and give the findings and their files."""
     from oversight.cli.run import job_progress
     from oversight.experiments.measured.pages import write_all
-    from oversight.experiments.measured.running import run
+    from oversight.experiments.measured.suite import run
 
     with job_progress("measured", console) as report:
         found = run(settings, report)
