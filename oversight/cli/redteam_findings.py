@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import Json, places, set_option
+from oversight.cli.options import Json, Quick, places, set_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -332,7 +332,7 @@ def loop(
             help="The loop's TOML file.", show_default=False, autocompletion=places(".toml")
         ),
     ],
-    quick: Annotated[bool, typer.Option("--quick", help="Its short form.")] = False,
+    quick: Quick = False,
     out: Annotated[
         str | None, typer.Option(help="Folder of the loop.", show_default="recipe's")
     ] = None,
@@ -349,17 +349,14 @@ def loop(
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import TaskProgress
     from oversight.cli.report import print_table
-    from oversight.config import chosen, override, read_toml
-    from oversight.errors import ConfigError
+    from oversight.config import chosen, read_toml, short_form
     from oversight.redteam.loop import RESULT, LoopSettings, run_loop
     from oversight.redteam.measures import loop_sentences, loop_table
     from oversight.text.terminal import rich_text
 
     data = read_toml(recipe)
     if quick:
-        if not data.get("quick"):
-            raise ConfigError(f"{recipe}: it has no short form; leave --quick out")
-        data = override(data, data["quick"])
+        data = short_form(data, recipe)
     settings = LoopSettings.changed(data, chosen({"out": out}, sets or ()), where=recipe.name)
     with TaskProgress(Console(stderr=True)) as shown:
         figures = run_loop(settings, INTERRUPTS.run, shown)

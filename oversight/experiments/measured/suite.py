@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from oversight.config import DatasetSettings, RunLabels, Settings
+from oversight.config import DatasetSettings, ExperimentSettings, Settings
 from oversight.datasets.base import load_questions
 from oversight.evals.intervals import Estimate
 from oversight.experiments import workers
@@ -97,19 +97,7 @@ class ControlSettings(Settings):
     tasks: int = Field(default=600, ge=20)
     budgets: tuple[float, ...] = Field(default=(0.0, 0.05, 0.1, 0.2, 0.4), min_length=2)
     """Shares of honest work that may be audited, replaced or asked for again."""
-    protocols: tuple[ControlProtocol, ...] = Field(
-        default=(
-            "always_trust",
-            "always_defer",
-            "trusted_monitoring",
-            "untrusted_monitoring",
-            "trusted_editing",
-            "defer_to_trusted",
-            "resample",
-            "debate_monitoring",
-        ),
-        min_length=3,
-    )
+    protocols: tuple[ControlProtocol, ...] = Field(default=get_args(ControlProtocol), min_length=3)
     attack_rate: float = Field(default=0.5, gt=0.0, le=1.0)
     """Share of its chances that the untrusted model attacks at, in attack mode."""
     reads: float = Field(default=0.3, gt=0.0, le=1.0)
@@ -137,7 +125,7 @@ class ControlSettings(Settings):
         return self
 
 
-class MeasureSettings(RunLabels):
+class MeasureSettings(ExperimentSettings):
     """A run of the suite."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
@@ -154,13 +142,9 @@ class MeasureSettings(RunLabels):
     """The judge that is measured, and that is the trusted monitor."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """The first draws all samples; planted flaws are planted once for each."""
-    jobs: int = Field(default=2, ge=1)
-    """Processes, of one thread each."""
     overoptimisation: OveroptimisationSettings = OveroptimisationSettings()
     shift: ShiftSettings = ShiftSettings()
     control: ControlSettings = ControlSettings()
-    quick: dict[str, JsonValue] = Field(default_factory=dict)
-    """Dotted names and values that `--quick` sets."""
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -240,16 +224,6 @@ class Suite:
     noun: str = "suite"
     record: str = "measured.json"
 
-    @property
-    def out(self) -> Path:
-        """Folder of everything."""
-        return self.settings.out
-
-    @property
-    def num_processes(self) -> int:
-        """Processes, of one thread each."""
-        return self.settings.jobs
-
     def plan(self) -> Sequence[PartJob]:
         """The parts that were asked for."""
         return [PartJob(name) for name in PARTS if name in self.settings.parts]
@@ -274,7 +248,7 @@ class Suite:
 
     def run(self, job: PartJob) -> JobDone:
         """Measure the part, and give its findings."""
-        folder = folder_of(self.out, job.name)
+        folder = folder_of(self.settings.out, job.name)
         folder.mkdir(parents=True, exist_ok=True)
         part = import_module(f"oversight.experiments.measured.{job.name}")
         done: PartDone = part.measure(self.settings, folder)
