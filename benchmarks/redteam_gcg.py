@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
-from oversight.redteam.gcg import SuffixPlace, SuffixWalk
+from oversight.redteam.suffixes import SuffixPlace, SuffixWalk
 
 VOCABULARY, CANDIDATES, REPEATS = 2000, 64, 5
 BATCHES = (1, 8, 64)

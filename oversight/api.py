@@ -79,10 +79,8 @@ class Transcripts(Sequence[Transcript]):
         self.ids: tuple[str, ...] = tuple(found)
         """Ids of the debates that are complete."""
 
-    @contextmanager
-    def _open(self) -> Iterator[Store]:
-        with Store.open(self.store, create=False, only_read=True) as opened:
-            yield opened
+    def _open(self) -> Store:
+        return Store.open(self.store, create=False, only_read=True)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -16,10 +16,12 @@ import stat
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from oversight.errors import CheckpointError, FileError, OversightError
 from oversight.redaction import redacted
@@ -27,6 +29,25 @@ from oversight.redaction import redacted
 HASH_CHUNK_BYTES = 1 << 22
 _PARTS: set[Path] = set()
 """Files that are being written beside their places."""
+
+
+class Closing(ABC):
+    """A holder of open files, closed at the end of its `with` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def remove_parts() -> None:

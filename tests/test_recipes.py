@@ -20,7 +20,7 @@ from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
 from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.experiments.whose_values import WhoseValuesSettings
-from oversight.guard.settings import GuardFileSettings
+from oversight.guard.preparing import GuardFileSettings
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task

@@ -44,9 +44,9 @@ def serve(
 
     The policy's own cases are run first; one that does not hold is an error.
     """
+    from oversight.guard.preparing import GuardFileSettings
     from oversight.guard.serving import fastest_loop, keys_from, open_server
     from oversight.guard.serving import serve as serve_until_stopped
-    from oversight.guard.settings import GuardFileSettings
     from oversight.reporting.server import is_loopback, listen
 
     settings = GuardFileSettings.read(path)
@@ -84,8 +84,7 @@ def _window(policy: Policy) -> str:
 def check(path: GuardFile) -> None:
     """Check a guard's file: all settings, all checks, and the cases of its policy."""
     from oversight.guard.policy import system_hash
-    from oversight.guard.settings import GuardFileSettings
-    from oversight.guard.trials import failed_cases
+    from oversight.guard.preparing import GuardFileSettings, failed_cases
 
     settings = GuardFileSettings.read(path)
     policy = settings.read_policy(path.parent)
@@ -249,7 +248,7 @@ def evaluate(
     from rich.table import Table as RichTable
 
     from oversight.guard.evaluating import evaluate_guard
-    from oversight.guard.settings import GuardFileSettings
+    from oversight.guard.preparing import GuardFileSettings
     from oversight.guard.showing import (
         evaluation_json,
         evaluation_table,

@@ -72,8 +72,7 @@ def inspect(
 
     from oversight.errors import ConfigError, StoreError
     from oversight.files import check_place, write_text
-    from oversight.interp.inspecting import draw_answer, inspect_debate
-    from oversight.interp.pages import answers_page
+    from oversight.interp.inspecting import answers_page, draw_answer, inspect_debate
     from oversight.interp.probes import FittedProbe
     from oversight.interp.reading import SiteReader
     from oversight.models import resolve

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import INTERRUPTED, Json, RunName, Tags, labelled, places, set_option
+from oversight.cli.options import (
+    INTERRUPTED,
+    Json,
+    OutFolder,
+    Processes,
+    Quick,
+    RunName,
+    Tags,
+    labelled,
+    places,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
-    from oversight.experiments.measured.running import PartDone
-    from oversight.experiments.measured.settings import MeasureSettings
+    from oversight.experiments.measured.suite import MeasureSettings, PartDone
 
 Sets = Annotated[list[str] | None, set_option("control.tasks=100")]
 
@@ -39,17 +49,9 @@ def measure(
             show_default="the recipe's",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for everything.", show_default="the recipe's"),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The recipe's short form, in minutes.")
-    ] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="the recipe's"),
-    ] = None,
+    out: OutFolder = None,
+    quick: Quick = False,
+    jobs: Processes = None,
     name: RunName = None,
     tag: Tags = None,
     sets: Sets = None,
@@ -88,15 +90,13 @@ def load_suite(
     Raises:
         ConfigError: It cannot be read, or a setting is wrong.
     """
-    from oversight.config import chosen, override, read_toml
+    from oversight.config import chosen, override, read_toml, short_form
     from oversight.errors import ConfigError
-    from oversight.experiments.measured.settings import MeasureSettings
+    from oversight.experiments.measured.suite import MeasureSettings
 
     data = read_toml(recipe)
     if quick:
-        if not data.get("quick"):
-            raise ConfigError(f"{recipe}: it has no short form; leave --quick out")
-        data = override(data, data["quick"])
+        data = short_form(data, recipe)
     data = override(data, chosen(changes, sets))
     try:
         return MeasureSettings.parse(data)
@@ -110,7 +110,7 @@ def run_suite(
     """Measure what is left, write the report, and give the findings and their files."""
     from oversight.cli.run import job_progress
     from oversight.experiments.measured.pages import write_all
-    from oversight.experiments.measured.running import run
+    from oversight.experiments.measured.suite import run
 
     with job_progress("measured", console) as report:
         found = run(settings, report)

@@ -147,6 +147,14 @@ def runs_at_hand(params: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 Store = Annotated[
     str, typer.Option("--store", help="Path of an SQLite file, or a postgresql:// URL.")
 ]
+OutFolder = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for everything.", show_default="the recipe's"),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="The recipe's short form, in minutes.")]
+Processes = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="the recipe's")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Recipe = Annotated[
     Path | None,

@@ -23,8 +23,7 @@ from oversight.cli.options import (
     set_option,
     show_table,
 )
-from oversight.cli.redteam_mending import loop, mend
-from oversight.cli.redteam_people import agreement, play
+from oversight.cli.redteam_findings import agreement, loop, mend, play
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import INTERRUPTED, Json, RunName, Tags, labelled, places, set_option
+from oversight.cli.options import (
+    INTERRUPTED,
+    Json,
+    OutFolder,
+    Processes,
+    Quick,
+    RunName,
+    Tags,
+    labelled,
+    places,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,17 +55,9 @@ def run(
             autocompletion=places(".toml"),
         ),
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for everything.", show_default="the recipe's"),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The recipe's short form, in minutes.")
-    ] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="the recipe's"),
-    ] = None,
+    out: OutFolder = None,
+    quick: Quick = False,
+    jobs: Processes = None,
     model: Annotated[
         str | None,
         typer.Option(help="Model that is trained.", show_default="the recipe's"),
@@ -124,15 +127,12 @@ def _circle(recipe: Path, data: dict[str, Any]) -> CircleSettings:
 
 
 def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool) -> dict[str, Any]:
-    from oversight.config import chosen, override, read_toml
+    from oversight.config import chosen, override, read_toml, short_form
     from oversight.errors import ConfigError
 
     data = read_toml(recipe)
     if quick:
-        short = data.get("quick")
-        if not short:
-            raise ConfigError(f"{recipe}: it has no short form; leave --quick out")
-        data = override(data, short)
+        data = short_form(data, recipe)
     data = override(data, chosen(changes, sets))
     named = data.get("experiment", CIRCLE)
     if named not in (CIRCLE, CONSTITUTIONAL):

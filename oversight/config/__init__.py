@@ -24,6 +24,7 @@ from oversight.config.settings import (
     parse_value,
     read_toml,
     settings_of,
+    short_form,
 )
 from oversight.errors import ConfigError
 from oversight.registry import nearest
@@ -35,6 +36,7 @@ __all__ = [
     "CastSettings",
     "DatasetSettings",
     "EngineSettings",
+    "ExperimentSettings",
     "ModelPrice",
     "PriceTable",
     "RunLabels",
@@ -52,6 +54,7 @@ __all__ = [
     "parse_value",
     "read_toml",
     "settings_of",
+    "short_form",
 ]
 
 
@@ -156,6 +159,17 @@ class RunLabels(Settings):
                     f"{MAX_TAG_CHARS} characters"
                 )
         return tags
+
+
+class ExperimentSettings(RunLabels):
+    """What every experiment in jobs has: a folder, processes, and a short form."""
+
+    out: Path
+    """Folder of everything."""
+    jobs: int = Field(default=2, ge=1)
+    """Processes, of one thread each."""
+    quick: dict[str, JsonValue] = Field(default_factory=dict)
+    """Dotted names and values that `--quick` sets."""
 
 
 SidesDesign = Literal["drawn", "both"]

@@ -389,6 +389,17 @@ def override(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return result
 
 
+def short_form(data: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """A recipe with what its table `quick` sets by dotted names.
+
+    Raises:
+        ConfigError: It has no such table.
+    """
+    if not data.get("quick"):
+        raise ConfigError(f"{where}: it has no short form; leave --quick out")
+    return override(data, data["quick"])
+
+
 def load_recipe(model: type[SettingsT], path: Path, changes: Mapping[str, Any]) -> SettingsT:
     """Settings from the file at `path`, with the values at dotted names replaced by `changes`.
 

@@ -36,6 +36,7 @@ from oversight.types import Question
 
 NUM_LISTED = 20
 """Number of bad rows that an error message lists before it only counts them."""
+MEND_ROWS = "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe."
 
 CLUSTER = "cluster"
 """Key of `Question.meta` that rows about one underlying question share; else a row's id counts."""
@@ -201,7 +202,7 @@ def _check_rows(spec: DatasetSettings, reading: _Reading, number: int, *, skip_b
         DataError: The message lists them.
     """
     if reading.bad and not skip_bad:
-        raise DataError(_complaint(spec.dataset, reading.bad))
+        raise DataError(complaint(f"data set {spec.dataset!r}", "row", reading.bad, MEND_ROWS))
     if not number:
         raise DataError(_nothing_left(spec, reading))
 
@@ -312,11 +313,6 @@ def complaint(what: str, noun: str, bad: Sequence[BadRow], advice: str) -> str:
     named += [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
     listed = ";\n".join(named).rstrip(".")
     return f"{what}: {count(len(bad), noun)} cannot be used:\n{listed}.\n{advice}"
-
-
-def _complaint(dataset: str, bad: list[BadRow]) -> str:
-    advice = "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe."
-    return complaint(f"data set {dataset!r}", "row", bad, advice)
 
 
 def _nothing_left(spec: DatasetSettings, reading: _Reading) -> str:

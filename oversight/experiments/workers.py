@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from oversight.config import RunLabels, Settings
+from oversight.config import ExperimentSettings, RunLabels
 from oversight.errors import AnotherRunError, CheckpointError, OversightError
 from oversight.files import check_place, write_json
 from oversight.models import contents_of
@@ -85,16 +85,8 @@ class Experiment(Protocol):
         """Name of the file that says what the folder holds."""
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> ExperimentSettings:
         """Its settings."""
-
-    @property
-    def out(self) -> Path:
-        """Folder of everything."""
-
-    @property
-    def num_processes(self) -> int:
-        """Processes, of one thread each."""
 
     def plan(self) -> Sequence[ExperimentJob]:
         """All jobs, each after those it needs."""
@@ -210,13 +202,13 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
         DataError: There are fewer questions than are asked for.
         JobError: A job failed; says which, and why.
     """
-    check_place(experiment.out, "out", is_folder=True)
+    check_place(experiment.settings.out, "out", is_folder=True)
     jobs = experiment.plan()
     done = {job.name for job in jobs if _record(experiment, job) is not None}
     if len(done) < len(jobs):
         experiment.check()
-    experiment.out.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(experiment.out)
+    experiment.settings.out.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(experiment.settings.out)
     try:
         check_record(experiment, whole=len(done) == len(jobs))
         state = _State(jobs, set(done), done, set(done))
@@ -239,7 +231,7 @@ def label(store: Store, settings: RunLabels) -> None:
 
 
 def _record(experiment: Experiment, job: ExperimentJob) -> dict[str, Any] | None:
-    return read_done(folder_of(experiment.out, job.name))
+    return read_done(folder_of(experiment.settings.out, job.name))
 
 
 def check_record(experiment: Experiment, *, whole: bool) -> None:
@@ -253,7 +245,7 @@ def check_record(experiment: Experiment, *, whole: bool) -> None:
         whole: Whether all of it is done: its questions are then not needed again.
     """
     settings = experiment.settings
-    path = experiment.out / experiment.record
+    path = experiment.settings.out / experiment.record
     here: dict[str, Any] = json.loads(
         redacted(settings.model_dump_json(exclude=set(settings.incidental)))
     )
@@ -279,7 +271,7 @@ def _with_unread(
 
 def _made_by(experiment: Experiment, setting: str) -> str | None:
     """The first job, of this plan or of another, that read a setting and has left something."""
-    folders = sorted((experiment.out / "stages").glob("*"))
+    folders = sorted((experiment.settings.out / "stages").glob("*"))
     begun = (each.name for each in folders if each.is_dir() and any(each.iterdir()))
     return next((name for name in begun if setting in experiment.reads(name)), None)
 
@@ -296,21 +288,21 @@ def _refuse_another(
             continue
         if (job := _made_by(experiment, name.partition(".")[0])) is not None:
             raise AnotherRunError(
-                f"{experiment.out} holds a {experiment.noun} with another {name} "
+                f"{experiment.settings.out} holds a {experiment.noun} with another {name} "
                 f"({json.dumps(old)}, now {json.dumps(new)}), and stages/{job} is there already; "
                 "give another --out, or remove the folder to begin anew"
             )
     looked_at = held and {name: at for name, at in held.items() if name in contents}
     if found := unlike_contents(known, looked_at, here, contents):
         raise AnotherRunError(
-            f"{experiment.out} holds another {experiment.noun}: {found[0]}. Put back what was "
-            "there to go on; or give another --out, or remove the folder to begin anew"
+            f"{experiment.settings.out} holds another {experiment.noun}: {found[0]}. Put back what "
+            "was there to go on; or give another --out, or remove the folder to begin anew"
         )
 
 
 def _run(experiment: Experiment, state: _State, report: Report) -> None:
     left = len(state.jobs) - len(state.done)
-    with _workers(experiment, min(experiment.num_processes, left)) as workers:
+    with _workers(experiment, min(experiment.settings.jobs, left)) as workers:
         while len(state.done) < len(state.jobs):
             _assign_jobs(state, workers)
             report(state.progress(workers, None))
@@ -339,7 +331,7 @@ def _take_result(experiment: Experiment, state: _State, worker: _Worker) -> tupl
         worker.process.join()
         error = f"its process ended with {worker.process.exitcode}: killed, or out of memory"
     if error is not None:
-        log = experiment.out / "logs"
+        log = experiment.settings.out / "logs"
         raise JobError(f"{job.name} failed: {error} (what it printed is in {log})")
     state.done.add(job.name)
     return job.name, seconds
@@ -350,12 +342,13 @@ def _workers(experiment: Experiment, number: int) -> Iterator[list[_Worker]]:
     """Processes that wait for work; they never outlive this one."""
     # Not forked: threads of torch do not survive that.
     context = multiprocessing.get_context("spawn")
-    (experiment.out / "logs").mkdir(exist_ok=True)
+    (experiment.settings.out / "logs").mkdir(exist_ok=True)
     workers = []
     try:
         for index in range(number):
             ours, theirs = context.Pipe()
-            arguments = (theirs, experiment, experiment.out / "logs" / f"{index}.txt", os.getpid())
+            log = experiment.settings.out / "logs" / f"{index}.txt"
+            arguments = (theirs, experiment, log, os.getpid())
             process = context.Process(target=_run_worker, args=arguments, daemon=True)
             with _without_interrupts():
                 process.start()
@@ -417,7 +410,7 @@ def _outcome(experiment: Experiment, job: ExperimentJob) -> str | None:
     except Exception as error:
         _print_traceback()
         return redacted(f"unexpected {type(error).__name__}: {error}")
-    write_done(folder_of(experiment.out, job.name), done, time.monotonic() - begun)
+    write_done(folder_of(experiment.settings.out, job.name), done, time.monotonic() - begun)
     return None
 
 

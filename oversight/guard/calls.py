@@ -15,6 +15,11 @@ from oversight.guard.screening import Finding, strongest
 from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ROLES, ApiError, Json, Path, invalid
 
+DATASET = "guard"
+"""Data set under which the store keeps calls."""
+USERS = "users"
+"""Task under which the store keeps users' words on answers."""
+
 
 class CallOutcome(StrEnum):
     """Ends of a call; each call has exactly one."""

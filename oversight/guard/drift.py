@@ -36,9 +36,8 @@ from pydantic import Field, field_validator
 
 from oversight.aggregation import last_words
 from oversight.config import Settings
-from oversight.guard.calls import Call, CallOutcome
+from oversight.guard.calls import DATASET, USERS, Call, CallOutcome
 from oversight.guard.checks.base import GuardedExchange
-from oversight.guard.recording import DATASET, USERS
 from oversight.store import Store
 from oversight.types import Act, OwnAnswer, Transcript
 
@@ -114,7 +113,7 @@ class DriftSettings(Settings):
         return address
 
 
-class Evidence:
+class DriftEvidence:
     """Shiryaev-Roberts e-detectors over several bets, which are averaged."""
 
     def __init__(self, num_bets: int) -> None:
@@ -147,7 +146,7 @@ class Detector(abc.ABC):
 
     def __init__(self, stream: str, threshold: float, num_bets: int) -> None:
         self.stream, self._threshold = stream, threshold
-        self._evidence = Evidence(num_bets)
+        self._evidence = DriftEvidence(num_bets)
         self._num = 0
         self._recent: deque[tuple[str, Array, Any]] = deque(maxlen=RECENT)
 

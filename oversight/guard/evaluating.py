@@ -33,8 +33,7 @@ from oversight.evals.harm import decide
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.guard.checks.base import GuardedExchange
 from oversight.guard.policy import Action, Policy, WholeRule, place_system
-from oversight.guard.settings import GuardFileSettings
-from oversight.guard.trials import try_out
+from oversight.guard.preparing import GuardFileSettings, try_out
 from oversight.guard.upstreams import Json, Upstream
 from oversight.registry import nearest
 from oversight.types import Question

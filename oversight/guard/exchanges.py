@@ -20,8 +20,7 @@ from oversight.guard.calls import (
     public_id,
 )
 from oversight.guard.checks.base import GuardedExchange
-from oversight.guard.policy import Action, Policy, place_system
-from oversight.guard.refusals import language_of, refusal
+from oversight.guard.policy import Action, Policy, language_of, place_system, refusal
 from oversight.guard.screening import Ending, Finding, ScreenedChoice, screen_input
 from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ApiError, Json, Path, Upstream, invalid

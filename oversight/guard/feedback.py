@@ -28,9 +28,10 @@ from oversight.aggregation import last_words
 from oversight.config import Settings
 from oversight.errors import ConfigError, StoreError
 from oversight.files import whole_file
+from oversight.guard.calls import DATASET, USERS
 from oversight.guard.checks.base import GuardedExchange
 from oversight.guard.policy import Policy
-from oversight.guard.recording import DATASET, USERS, Recorder
+from oversight.guard.recording import Recorder
 from oversight.guard.screening import ScreenedChoice
 from oversight.guard.upstreams import ApiError, Json, invalid
 from oversight.preferences.layouts import labelled_row
@@ -282,7 +283,7 @@ class FeedbackRowSettings(Settings):
     """Mean quality, or one minus it, above which an answer counts as good, or as bad."""
 
 
-class LeftOut(StrEnum):
+class FeedbackFault(StrEnum):
     """Reasons why a user's word made no row."""
 
     FLAGGED = "a check of the policy found something in the correction"
@@ -324,7 +325,7 @@ class FeedbackRows:
     """Rows of users' words in a store, with an account of those that made none."""
 
     settings: FeedbackRowSettings = field(default_factory=FeedbackRowSettings)
-    left_out: Counter[LeftOut] = field(default_factory=Counter)
+    left_out: Counter[FeedbackFault] = field(default_factory=Counter)
 
     def rows(self, store: Store, layout: RowLayout) -> Iterator[Labelled] | Iterator[Preference]:
         """The rows of a layout; each once."""
@@ -351,7 +352,7 @@ class FeedbackRows:
         for row in rows:
             place = _place(row)
             if place in seen:
-                self.left_out[LeftOut.DUPLICATE] += 1
+                self.left_out[FeedbackFault.DUPLICATE] += 1
                 continue
             seen.add(place)
             yield row
@@ -368,9 +369,9 @@ class FeedbackRows:
             user = each.said.judge
             numbers[user] += 1
             if user in contrary:
-                self.left_out[LeftOut.CONTRADICTING] += 1
+                self.left_out[FeedbackFault.CONTRADICTING] += 1
             elif numbers[user] > self.settings.max_per_user:
-                self.left_out[LeftOut.FLOOD] += 1
+                self.left_out[FeedbackFault.FLOOD] += 1
             else:
                 kept.append(each)
         return kept
@@ -402,11 +403,11 @@ class FeedbackRows:
         repeats = Counter(_plain(each.text) for each in with_text)
         for each in with_text:
             if each.fields.get("flags"):
-                self.left_out[LeftOut.FLAGGED] += 1
+                self.left_out[FeedbackFault.FLAGGED] += 1
             elif repeats[_plain(each.text)] > self.settings.max_repeats:
-                self.left_out[LeftOut.REPEATED] += 1
+                self.left_out[FeedbackFault.REPEATED] += 1
             elif _plain(each.text) == _plain(each.turn.text):
-                self.left_out[LeftOut.UNCHANGED] += 1
+                self.left_out[FeedbackFault.UNCHANGED] += 1
             else:
                 yield each
 
@@ -418,7 +419,7 @@ class FeedbackRows:
         for some in by_item.values():
             p = fmean(each.quality for each in some if each.quality is not None)
             if max(p, 1.0 - p) <= self.settings.min_p:
-                self.left_out[LeftOut.UNDECIDED] += len(some)
+                self.left_out[FeedbackFault.UNDECIDED] += len(some)
                 continue
             turn = some[0].turn
             yield _labelled(some, Response(text=turn.text, turn_id=turn.id), label=p > 0.5, p=p)

@@ -30,10 +30,8 @@ from oversight.errors import ConfigError
 from oversight.guard.drift import Alarm, DriftWatch, num_streams
 from oversight.guard.exchanges import ModelGuard
 from oversight.guard.feedback import FeedbackDesk
-from oversight.guard.monitoring import AlarmTeller, Meters
-from oversight.guard.recording import Recorder
-from oversight.guard.settings import GuardFileSettings, LimitSettings
-from oversight.guard.trials import check_cases
+from oversight.guard.preparing import GuardFileSettings, LimitSettings, check_cases
+from oversight.guard.recording import AlarmTeller, Meters, Recorder
 from oversight.guard.upstreams import ApiError, Json, Path, invalid
 from oversight.redaction import register
 from oversight.store import Store

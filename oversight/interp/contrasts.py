@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from oversight.datasets import world
 from oversight.errors import DataError, StoreError
-from oversight.interp.probes import Floats64, ProbeData
+from oversight.interp.probes import Floats64, Labels01, ProbeData
 from oversight.interp.reading import ReadRow, SiteReader
 from oversight.modeling import Ids
 from oversight.modeling.scoring.sites import Site
@@ -32,7 +32,6 @@ from oversight.types import Question, Transcript
 NUM_FOLDS = 5
 BATCH = 64
 """Rows that are read at a time."""
-Labels01 = NDArray[np.bool_]
 
 TEMPLATES: dict[str, str] = {
     "plain": "{source}\n{question}\n{option}",

@@ -15,9 +15,6 @@ selectivity          the task's accuracy less that of random labels by word (Hew
                      random weights, one for each word, so that all words of all rows count.
 taken out            the score less what entropy and length foretell of it.
 
-The interval of an AUROC is that of the mean of its pseudo-values, which is DeLong's variance
-clustered as Obuchowski (1997) does it.
-
 Shapes: N examples, E hidden size.
 """
 
@@ -31,79 +28,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oversight.errors import ConfigError, DataError
-from oversight.evals.calibration import expected_calibration_error, reliability
-from oversight.evals.intervals import Estimate, mean_interval
-from oversight.interp.contrasts import NUM_FOLDS, ContrastSet, Labels01
-from oversight.interp.probes import FittedProbe, Floats64, ProbeData, fit
+from oversight.evals.intervals import Estimate
+from oversight.interp.contrasts import NUM_FOLDS, ContrastSet
+from oversight.interp.probes import (
+    FittedProbe,
+    Floats64,
+    Labels01,
+    ProbeData,
+    ProbeFigures,
+    auroc_estimate,
+    figures,
+    fit,
+)
 
-FALSE_POSITIVES = 0.01
 HELD_OUT, NUM_SHUFFLES, NUM_CONTROL_TASKS = 0.4, 20, 5
 CLAIMED_AT = 0.01
 """Level of the test against shuffled labels."""
-
-
-def auroc_estimate(scores: Floats64, labels: Labels01, clusters: Sequence[str]) -> Estimate:
-    """Area under the ROC curve with its clustered interval.
-
-    Args:
-        scores: [N], higher where the label is likelier 1.
-        labels: [N], of both classes.
-        clusters: The question of each.
-    """
-    from scipy.stats import rankdata
-
-    num_one, num_other = int(labels.sum()), int((~labels).sum())
-    ranks = rankdata(scores)
-    within_one, within_other = rankdata(scores[labels]), rankdata(scores[~labels])
-    place = np.empty(len(scores))
-    place[labels] = (ranks[labels] - within_one) / num_other
-    place[~labels] = 1.0 - (ranks[~labels] - within_other) / num_one
-    area = float(place[labels].mean())
-    share = np.where(labels, len(scores) / num_one, len(scores) / num_other)
-    found = mean_interval((area + share * (place - area)).tolist(), clusters, bounds=None)
-    if found.low is None or found.high is None or found.width == 0.0:
-        wilson = mean_interval([area] * len(scores), clusters)
-        return replace(wilson, num=len(scores))
-    return replace(
-        found, value=area, low=max(0.0, found.low), high=min(1.0, found.high), num=len(scores)
-    )
-
-
-def recall_estimate(
-    scores: Floats64, labels: Labels01, clusters: Sequence[str], rate: float = FALSE_POSITIVES
-) -> Estimate:
-    """Share of the positives above the score that `rate` of the negatives exceed.
-
-    The interval is of the positives, the threshold taken as given.
-    """
-    threshold = np.quantile(scores[~labels], 1.0 - rate, method="higher")
-    hits = (scores[labels] > threshold).astype(float)
-    return mean_interval(hits.tolist(), [c for c, y in zip(clusters, labels, strict=True) if y])
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeFigures:
-    """Figures of one probe on one part of the examples."""
-
-    auroc: Estimate
-    recall: Estimate
-    """At 1 % false positives."""
-    calibration_error: float
-    num: int
-
-
-def figures(scores: Floats64, labels: Labels01, clusters: Sequence[str]) -> ProbeFigures | None:
-    """Figures of log-odds scores; None where the part has one class."""
-    if labels.all() or not labels.any():
-        return None
-    probs = 1.0 / (1.0 + np.exp(-np.clip(scores, -50, 50)))
-    bins = reliability(probs.tolist(), labels.astype(float).tolist(), [(c, "") for c in clusters])
-    return ProbeFigures(
-        auroc_estimate(scores, labels, clusters),
-        recall_estimate(scores, labels, clusters),
-        expected_calibration_error(bins),
-        len(scores),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +145,45 @@ def choose_site(
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A kind of probe at one site, fitted to some of the examples and tried on others."""
+
+    contrasts: ContrastSet
+    site: str
+    probe: str
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    options: Mapping[str, Any]
+
+    @property
+    def data(self) -> ProbeData:
+        """All examples at the site."""
+        return self.contrasts.data(self.site)
+
+    @property
+    def labels(self) -> Labels01:
+        """Of the examples that it is tried on."""
+        return self.contrasts.labels_N[self.test]
+
+    @property
+    def clusters(self) -> list[str]:
+        """The question of each of these."""
+        return [self.contrasts.questions[i] for i in self.test]
+
+    def fitted(self, data: ProbeData) -> FittedProbe:
+        """A probe fitted to its part of all examples, be they as they are or changed."""
+        return fit(self.probe, data.chosen(self.train), **self.options)
+
+    def scores(self, data: ProbeData) -> Floats64:
+        """Scores of the other part by a probe fitted so."""
+        return self.fitted(data).score(data.chosen(self.test))
+
+    def auroc(self, scores: Floats64) -> Estimate:
+        """Area under the ROC curve of scores of the other part."""
+        return auroc_estimate(scores, self.labels, self.clusters)
+
+
 def study(
     contrasts: ContrastSet,
     probe: str = "logistic",
@@ -236,7 +215,7 @@ def study(
     train, test = split_questions(contrasts.questions, seed)
     validated = choose_site(contrasts, train, probe, num_folds, **options)
     site = next(iter(validated))
-    data = contrasts.data(site)
+    trial = _Trial(contrasts, site, probe, train, test, options)
     about = {
         "site": site,
         "model": contrasts.model,
@@ -244,29 +223,26 @@ def study(
         "fitted_to": contrasts.name,
         "num": len(train),
     }
-    fitted = replace(fit(probe, data.chosen(train), **options), about=about)
-    labels, clusters = contrasts.labels_N[test], [contrasts.questions[i] for i in test]
-    scores = fitted.score(data.chosen(test))
-    held_out = figures(scores, labels, clusters)
+    fitted = replace(trial.fitted(trial.data), about=about)
+    scores = fitted.score(trial.data.chosen(test))
+    held_out = figures(scores, trial.labels, trial.clusters)
     if held_out is None:
         raise DataError("the held-out questions have one class; give more questions")
-    controls, shuffled = _controls(
-        contrasts, site, probe, train, test, fitted, num_shuffles, seed, options
-    )
+    controls, shuffled = _controls(trial, fitted, num_shuffles, seed)
     report = ProbeReport(
         probe=probe,
         site=site,
         cross_validated=validated,
         held_out=held_out,
-        templates=_templates(contrasts, site, probe, train, test, options),
+        templates=_templates(trial),
         other={name: _on(other, site, fitted) for name, other in (others or {}).items()},
         controls=controls,
         shuffled_high=float(np.quantile(shuffled, 0.975)),
         shuffled_p=_chance_of(held_out.auroc.value, shuffled),
-        selectivity=_selectivity(contrasts, site, probe, train, test, scores, seed, options),
+        selectivity=_selectivity(trial, scores, seed),
         findings=(),
         fitted=fitted,
-        held_questions=frozenset(clusters),
+        held_questions=frozenset(trial.clusters),
     )
     return replace(report, findings=tuple(_findings(report)))
 
@@ -277,31 +253,18 @@ def _on(contrasts: ContrastSet, site: str, fitted: FittedProbe) -> ProbeFigures 
 
 
 def _controls(
-    contrasts: ContrastSet,
-    site: str,
-    probe: str,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    fitted: FittedProbe,
-    num_shuffles: int,
-    seed: int,
-    options: Mapping[str, Any],
+    trial: _Trial, fitted: FittedProbe, num_shuffles: int, seed: int
 ) -> tuple[dict[str, Estimate | None], list[float]]:
     """AUROC of each control on the held-out part, and those of all fits to shuffled labels."""
     from sklearn.metrics import roc_auc_score
 
-    labels, clusters = contrasts.labels_N[test], [contrasts.questions[i] for i in test]
-    data, rng = contrasts.data(site), np.random.default_rng(seed)
-
-    def area(scores: Floats64) -> Estimate:
-        return auroc_estimate(scores, labels, clusters)
-
+    contrasts, train, test = trial.contrasts, trial.train, trial.test
+    data, area, rng = trial.data, trial.auroc, np.random.default_rng(seed)
     shuffled: list[float] = []
     last = np.zeros(len(test))
     for _ in range(num_shuffles):
         mixed = shuffled_labels(contrasts.labels_N, contrasts.questions, rng)
-        some = replace(data, labels_N=mixed).chosen(train)
-        last = fit(probe, some, **options).score(data.chosen(test))
+        last = trial.scores(replace(data, labels_N=mixed))
         shuffled.append(float(roc_auc_score(mixed[test], last)))
     found: dict[str, Estimate | None] = {"shuffled labels": area(last)}
     found["bag of words"] = area(_words_alone(contrasts, train, test))
@@ -314,9 +277,9 @@ def _controls(
         if states is None:
             found[name] = None
             continue
-        own = replace(contrasts.data(site, states), tokens=_as_tokens(data, states[site]))
-        scores = fit(probe, own.chosen(train), **options).score(own.chosen(test))
-        found[name] = area(scores)
+        own = contrasts.data(trial.site, states)
+        own = replace(own, tokens=_as_tokens(data, states[trial.site]))
+        found[name] = area(trial.scores(own))
     given = np.stack([contrasts.entropies_N, contrasts.lengths_N], 1)
     whole = fitted.score(data)
     design = np.column_stack([np.ones(len(given)), given])
@@ -387,52 +350,36 @@ def _line(
     return scores
 
 
-def _templates(
-    contrasts: ContrastSet,
-    site: str,
-    probe: str,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    options: Mapping[str, Any],
-) -> dict[str, Estimate]:
+def _templates(trial: _Trial) -> dict[str, Estimate]:
     """AUROC on each template's held-out questions of a probe fitted to the other templates."""
-    names = np.array(contrasts.templates)
-    data, found = contrasts.data(site), {}
-    for name in sorted(set(contrasts.templates)):
-        fitting, held = train[names[train] != name], test[names[test] == name]
-        both = (set(contrasts.labels_N[part].tolist()) for part in (fitting, held))
-        if any(len(each) < 2 for each in both):
-            continue
-        scores = fit(probe, data.chosen(fitting), **options).score(data.chosen(held))
-        clusters = [contrasts.questions[i] for i in held]
-        found[name] = auroc_estimate(scores, contrasts.labels_N[held], clusters)
+    names = np.array(trial.contrasts.templates)
+    found = {}
+    for name in sorted(set(trial.contrasts.templates)):
+        part = replace(
+            trial,
+            train=trial.train[names[trial.train] != name],
+            test=trial.test[names[trial.test] == name],
+        )
+        both = (set(trial.contrasts.labels_N[rows].tolist()) for rows in (part.train, part.test))
+        if all(len(each) == 2 for each in both):
+            found[name] = part.auroc(part.scores(part.data))
     return found
 
 
-def _selectivity(
-    contrasts: ContrastSet,
-    site: str,
-    probe: str,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    scores: Floats64,
-    seed: int,
-    options: Mapping[str, Any],
-) -> float | None:
+def _selectivity(trial: _Trial, scores: Floats64, seed: int) -> float | None:
     """Accuracy on the task less the mean one on random labels by words."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counts = CountVectorizer(token_pattern=r"\S+").fit([*contrasts.texts, "a"])
-    words_NW = counts.transform(contrasts.texts)
+    counts = CountVectorizer(token_pattern=r"\S+").fit([*trial.contrasts.texts, "a"])
+    words_NW = counts.transform(trial.contrasts.texts)
     rng, own = np.random.default_rng(seed), []
     for _ in range(NUM_CONTROL_TASKS):
         sums = words_NW @ rng.standard_normal(words_NW.shape[1])
-        control = sums > np.median(sums[train])
-        if len(set(control[train].tolist())) == 2:
-            data = replace(contrasts.data(site), labels_N=control)
-            found = fit(probe, data.chosen(train), **options).score(data.chosen(test))
-            own.append(float(((found > 0) == control[test]).mean()))
-    accuracy = float(((scores > 0) == contrasts.labels_N[test]).mean())
+        control = sums > np.median(sums[trial.train])
+        if len(set(control[trial.train].tolist())) == 2:
+            found = trial.scores(replace(trial.data, labels_N=control))
+            own.append(float(((found > 0) == control[trial.test]).mean()))
+    accuracy = float(((scores > 0) == trial.labels).mean())
     return accuracy - float(np.mean(own)) if own else None
 
 

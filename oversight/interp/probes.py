@@ -1,4 +1,4 @@
-"""Probes: directions and small readers fitted to states with labels, each with a registered name.
+"""Probes: directions and small readers fitted to states with labels, by name; and their figures.
 
 logistic            logistic regression, L2 penalty (Alain and Bengio 2016, arXiv:1610.01644).
 mean_difference     the difference of the classes' means (Marks and Tegmark 2023, arXiv:2310.06824).
@@ -12,6 +12,9 @@ ccs                 contrast-consistent search (Burns et al. 2022, arXiv:2212.03
 A probe of a user's own is a function under `@probe` in a file, named "file.py:function". Each takes
 `ProbeData` and gives a `FittedProbe`, whose score is higher where the label is likelier 1.
 
+The interval of an AUROC is that of the mean of its pseudo-values, which is DeLong's variance
+clustered as Obuchowski (1997) does it.
+
 Shapes: N examples, P tokens of one, E hidden size, K directions.
 """
 
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from oversight.errors import ConfigError, DataError
+from oversight.evals.calibration import expected_calibration_error, reliability
+from oversight.evals.intervals import Estimate, mean_interval
 from oversight.files import whole_file
 from oversight.registry import load_named, nearest
 
 Floats64 = NDArray[np.float64]
+Labels01 = NDArray[np.bool_]
+FALSE_POSITIVES = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +49,7 @@ class ProbeData:
 
     states_NE: Floats64
     """One vector an example."""
-    labels_N: NDArray[np.bool_]
+    labels_N: Labels01
     pairs_N: NDArray[np.int64] | None = None
     """Number of the contrast pair that each belongs to, for `ccs`."""
     tokens: Sequence[Floats64] | None = None
@@ -377,3 +384,67 @@ def ccs(data: ProbeData, *, num_tries: int = 5, num_steps: int = 300, seed: int 
             best = lost, line.detach().numpy() / scale
     assert best is not None
     return _in_log_odds("ccs", best[1], center_E, data)
+
+
+def auroc_estimate(scores: Floats64, labels: Labels01, clusters: Sequence[str]) -> Estimate:
+    """Area under the ROC curve with its clustered interval.
+
+    Args:
+        scores: [N], higher where the label is likelier 1.
+        labels: [N], of both classes.
+        clusters: The question of each.
+    """
+    from scipy.stats import rankdata
+
+    num_one, num_other = int(labels.sum()), int((~labels).sum())
+    ranks = rankdata(scores)
+    within_one, within_other = rankdata(scores[labels]), rankdata(scores[~labels])
+    place = np.empty(len(scores))
+    place[labels] = (ranks[labels] - within_one) / num_other
+    place[~labels] = 1.0 - (ranks[~labels] - within_other) / num_one
+    area = float(place[labels].mean())
+    share = np.where(labels, len(scores) / num_one, len(scores) / num_other)
+    found = mean_interval((area + share * (place - area)).tolist(), clusters, bounds=None)
+    if found.low is None or found.high is None or found.width == 0.0:
+        wilson = mean_interval([area] * len(scores), clusters)
+        return replace(wilson, num=len(scores))
+    return replace(
+        found, value=area, low=max(0.0, found.low), high=min(1.0, found.high), num=len(scores)
+    )
+
+
+def recall_estimate(
+    scores: Floats64, labels: Labels01, clusters: Sequence[str], rate: float = FALSE_POSITIVES
+) -> Estimate:
+    """Share of the positives above the score that `rate` of the negatives exceed.
+
+    The interval is of the positives, the threshold taken as given.
+    """
+    threshold = np.quantile(scores[~labels], 1.0 - rate, method="higher")
+    hits = (scores[labels] > threshold).astype(float)
+    return mean_interval(hits.tolist(), [c for c, y in zip(clusters, labels, strict=True) if y])
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFigures:
+    """Figures of one probe on one part of the examples."""
+
+    auroc: Estimate
+    recall: Estimate
+    """At 1 % false positives."""
+    calibration_error: float
+    num: int
+
+
+def figures(scores: Floats64, labels: Labels01, clusters: Sequence[str]) -> ProbeFigures | None:
+    """Figures of log-odds scores; None where the part has one class."""
+    if labels.all() or not labels.any():
+        return None
+    probs = 1.0 / (1.0 + np.exp(-np.clip(scores, -50, 50)))
+    bins = reliability(probs.tolist(), labels.astype(float).tolist(), [(c, "") for c in clusters])
+    return ProbeFigures(
+        auroc_estimate(scores, labels, clusters),
+        recall_estimate(scores, labels, clusters),
+        expected_calibration_error(bins),
+        len(scores),
+    )

@@ -27,8 +27,8 @@ from safetensors.torch import load_file, save_file
 from oversight.errors import ConfigError, DataError
 from oversight.files import whole_file, write_json
 from oversight.interp.contrasts import ContrastSet
-from oversight.interp.evaluation import ProbeFigures, figures, split_questions
-from oversight.interp.probes import fit
+from oversight.interp.evaluation import split_questions
+from oversight.interp.probes import ProbeFigures, figures, fit
 
 AUXILIARY = 1.0 / 32.0
 DEAD_AFTER = 200

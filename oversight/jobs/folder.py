@@ -20,12 +20,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from oversight.engines import open_engine
 from oversight.errors import AnswerPending, ConfigError, DataError, EngineError
-from oversight.files import rename, sync
+from oversight.files import Closing, rename, sync
 from oversight.ids import text_id
 from oversight.jobs.lines import (
     AnswerLine,
@@ -102,7 +101,7 @@ class ShardState:
     num_answered: int
 
 
-class JobFolder:
+class JobFolder(Closing):
     """A job's folder, opened by the one process that takes answers in and writes requests."""
 
     def __init__(self, path: Path) -> None:
@@ -129,17 +128,6 @@ class JobFolder:
     def close(self) -> None:
         """Close the index."""
         self._index.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- answers ---
 

@@ -13,7 +13,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from oversight import protocols
 from oversight.errors import BudgetExceededError, ConfigError, NoAnswerError, OversightError
@@ -38,9 +38,11 @@ from oversight.redteam.types import (
     TargetReply,
     Try,
 )
-from oversight.redteam.weights import OpenWeights
 from oversight.registry import shown_error
 from oversight.types import Act, Debate, Option, Question, Request, Role, Seat
+
+if TYPE_CHECKING:
+    from oversight.redteam.suffixes import OpenWeights
 
 
 @dataclass(slots=True)

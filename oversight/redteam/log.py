@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from oversight.errors import ConfigError
+from oversight.files import Closing
 from oversight.redteam.types import Attempt
 
 ATTEMPTS = "attempts.db"
@@ -81,7 +81,7 @@ class LaneSum:
         return self.is_confirmed or (self.calls > 0 and self.num_undetermined == self.calls)
 
 
-class AttemptLog:
+class AttemptLog(Closing):
     """A run's file of attempts, opened by the one process that makes them."""
 
     def __init__(self, folder: Path, identity: str = "") -> None:
@@ -117,17 +117,6 @@ class AttemptLog:
         """Make durable what was written, and close the file."""
         self._file.commit()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _one(self, query: str, *values: Any) -> Any:
         found = self._file.execute(query, values).fetchone()

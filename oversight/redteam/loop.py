@@ -25,15 +25,15 @@ from oversight.errors import ConfigError, DataError
 from oversight.files import write_json
 from oversight.redteam.lanes import together
 from oversight.redteam.log import AttemptLog
-from oversight.redteam.loop_measures import (
+from oversight.redteam.measures import (
     ARMS,
+    DIRECT,
     Arm,
     AttackedDebate,
     LoopArm,
     LoopFigures,
     measure_loop,
 )
-from oversight.redteam.measures import DIRECT
 from oversight.redteam.mending import BOTH_ORDERS, judge_row
 from oversight.redteam.preparing import (
     RedTeamSettings,

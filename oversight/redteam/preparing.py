@@ -44,7 +44,7 @@ from oversight.protocols import load as load_protocol
 from oversight.redaction import without_password
 from oversight.redteam import attacks as known_attacks
 from oversight.redteam import goals as goal_sets
-from oversight.redteam.attacks import Attack
+from oversight.redteam.attacks import Attack, check_weights
 from oversight.redteam.goals import Goal, GoalSet
 from oversight.redteam.targets import (
     AgentTarget,
@@ -55,7 +55,6 @@ from oversight.redteam.targets import (
     RewardTarget,
 )
 from oversight.redteam.types import AttackCase, Target, TargetKind
-from oversight.redteam.weights import check_weights
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,

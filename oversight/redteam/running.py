@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from oversight.errors import BudgetExceededError, EngineError
 from oversight.graphs.running import as_begun, explain, run_debates, work_through
@@ -22,8 +23,10 @@ from oversight.redteam.measures import DIRECT, TRANSFER
 from oversight.redteam.preparing import RedTeamWork
 from oversight.redteam.targets import is_final
 from oversight.redteam.types import AttackCase, Target
-from oversight.redteam.weights import OpenWeights
 from oversight.store import Store
+
+if TYPE_CHECKING:
+    from oversight.redteam.suffixes import OpenWeights
 
 HELD = "debates.db"
 """Store of the debates that a run holds, in its folder."""
@@ -60,7 +63,7 @@ async def run_redteam(work: RedTeamWork, log: AttemptLog, tell: Tell) -> RedTeam
         attacker=work.attacker,
         decider=work.decider,
         max_calls=settings.max_calls,
-        weights=OpenWeights(settings),
+        weights=_open_weights(work),
     )
     try:
         if work.planned:
@@ -104,6 +107,15 @@ async def run_redteam(work: RedTeamWork, log: AttemptLog, tell: Tell) -> RedTeam
     finally:
         await work.aclose()
     return runner.progress
+
+
+def _open_weights(work: RedTeamWork) -> OpenWeights | None:
+    """Models of the targets; None, without loading torch, where no attack needs their weights."""
+    if not any(each.needs_weights for some in work.attacks.values() for each in some):
+        return None
+    from oversight.redteam.suffixes import OpenWeights
+
+    return OpenWeights(work.settings)
 
 
 def lanes_of(work: RedTeamWork, log: AttemptLog) -> Iterator[LaneSum]:

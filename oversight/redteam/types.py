@@ -14,8 +14,8 @@ from oversight.types import Message, Prompt, Seat, Stored, Transcript
 
 if TYPE_CHECKING:
     from oversight.audits.interventions import Speech
-    from oversight.redteam.gcg import SuffixWalk
     from oversight.redteam.goals import Goal
+    from oversight.redteam.suffixes import SuffixWalk
 
 
 class AttackOutcome(StrEnum):

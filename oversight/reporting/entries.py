@@ -22,7 +22,8 @@ from oversight.types import PEOPLE, OutcomeStatus, QuoteStatus, Role, Seat, Tran
 
 JOINED = "\x1f"
 """Between two values that belong to one ruling."""
-
+MAX_SETS = 256
+"""Values of facets whose debates are kept in memory."""
 
 FACETS = {
     "run": "Run",
@@ -366,9 +367,6 @@ class FacetSets:
         return found
 
 
-MAX_SETS = 256
-
-
 def find(connection: sqlite3.Connection, query: ListQuery, limit: int, sets: FacetSets) -> Listing:
     """A page of the debates that fit, the newest first."""
     facets = _of_runs(connection, query.facets())
@@ -393,13 +391,23 @@ def find(connection: sqlite3.Connection, query: ListQuery, limit: int, sets: Fac
     if forward:
         found.reverse()
     rows = tuple(_row(row, seq) for seq, row in found)
+    return _page(rows, total, query, more=more)
+
+
+def _page(rows: Sequence[DebateRow], total: int | None, query: ListQuery, *, more: bool) -> Listing:
+    """Rows, the newest first, with where the pages beside them begin.
+
+    Args:
+        rows: Of this page.
+        total: All that fit, as far as that is known without their being on this page.
+        more: Others fit behind this page, in the direction that was asked for.
+    """
+    forward = query.after is not None
     has_newer = more if forward else query.before is not None
-    has_older = True if forward else more
-    is_all = not more and query.before is None and query.after is None
     return Listing(
-        rows=rows,
-        total=len(rows) if is_all else total,
-        older=rows[-1].seq if rows and has_older else None,
+        rows=tuple(rows),
+        total=total if more or forward or has_newer else len(rows),
+        older=rows[-1].seq if rows and (forward or more) else None,
         newer=rows[0].seq if rows and has_newer else None,
     )
 
@@ -447,16 +455,13 @@ def _searched(
     sought = match_of(query.words)
     if not sought:
         return Listing((), 0, None, None)
-    forward = query.after is not None
-    edge = (
-        (query.after + 1) * MAX_DOCUMENTS
-        if query.after is not None
-        else (2**62 if query.before is None else query.before * MAX_DOCUMENTS)
-    )
+    if query.after is not None:
+        edge, order = (query.after + 1) * MAX_DOCUMENTS, ">= ? ORDER BY rowid ASC"
+    else:
+        edge = 2**62 if query.before is None else query.before * MAX_DOCUMENTS
+        order = "< ? ORDER BY rowid DESC"
     found = connection.execute(
-        "SELECT rowid FROM words WHERE words MATCH ? AND rowid "
-        + (">= ? ORDER BY rowid ASC" if forward else "< ? ORDER BY rowid DESC"),
-        (sought, edge),
+        f"SELECT rowid FROM words WHERE words MATCH ? AND rowid {order}", (sought, edge)
     )
     hits: dict[int, int] = {}
     more = False
@@ -475,14 +480,7 @@ def _searched(
         [key] = connection.execute(asked, (number,)).fetchone()
         rows.append(_row(row, seq, key.partition(" ")[2]))
     rows.sort(key=lambda each: -each.seq)
-    has_newer = more if forward else query.before is not None
-    has_older = True if forward else more
-    return Listing(
-        rows=tuple(rows),
-        total=None if more or has_newer or forward else len(rows),
-        older=rows[-1].seq if rows and has_older else None,
-        newer=rows[0].seq if rows and has_newer else None,
-    )
+    return _page(rows, None, query, more=more)
 
 
 def number_of_debates(connection: sqlite3.Connection) -> int:

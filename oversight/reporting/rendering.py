@@ -191,6 +191,14 @@ POLICY = (
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """Content security policy: nothing from elsewhere, and no script or style within a page."""
+HEADERS = {
+    b"content-security-policy": POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+"""Headers of safety, of every answer of a server that shows these pages."""
 
 
 class Links(Protocol):

@@ -13,11 +13,11 @@ import secrets
 import socket
 import sqlite3
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import uvicorn
@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -42,6 +42,8 @@ from oversight.store.schema import key_text
 
 if TYPE_CHECKING:  # the first page does not wait for what only other pages need
     from oversight.reporting.experiments import RunRulings
+
+T = TypeVar("T")
 
 COOKIE = "oversight_view"
 MAX_NAMED = 20
@@ -165,10 +167,7 @@ class Viewer:
             said = "No store is being viewed."
             raise NotThere(said, "Name one: oversight view oversight.db runs")
         name = request.query_params.get("store") or next(iter(self._shelves))
-        if name not in self._shelves:
-            known = ", ".join(self._shelves)
-            raise NotThere(f"No store {name!r} is being viewed.", f"There is: {known}.")
-        return name, self._shelves[name]
+        return name, _named(name, self._shelves, "store")
 
     def _list(self, request: Request) -> Response:
         if not self._shelves and (there := next(iter(self._sections("", self._links(""))), None)):
@@ -312,9 +311,7 @@ class Viewer:
 
     def _run(self, request: Request) -> Response:
         name, runs = request.path_params["name"], self._runs()
-        if name not in runs:
-            known = ", ".join(runs) or "none"
-            raise NotThere(f"No training run {name!r} is being viewed.", f"There is: {known}.")
+        _named(name, runs, "training run")
         beside = request.query_params.get("with", "")
         page = run_page(name, runs, beside)
         return HTMLResponse(self._render("run.html", "", "runs", page=page, beside=beside))
@@ -329,10 +326,7 @@ class Viewer:
         from oversight.reporting.experiments import experiment_page
 
         name, experiments = request.path_params["name"], self._experiments()
-        if name not in experiments:
-            known = ", ".join(experiments) or "none"
-            raise NotThere(f"No experiment {name!r} is being viewed.", f"There is: {known}.")
-        page = experiment_page(name, experiments[name])
+        page = experiment_page(name, _named(name, experiments, "experiment"))
         runs = {path.resolve(): run for run, path in self._runs().items()}
         stores = {
             Path(shelf.store.url).resolve(): self._links(each).listing()
@@ -355,6 +349,18 @@ class Viewer:
             f"Nothing is at {request.url.path!r}.",
             "Begin at the list of debates, or check the link.",
         )
+
+
+def _named(name: str, known: Mapping[str, T], noun: str) -> T:
+    """What is viewed under a name.
+
+    Raises:
+        NotThere: Nothing is; says what there is.
+    """
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise NotThere(f"No {noun} {name!r} is being viewed.", f"There is: {there}.")
+    return known[name]
 
 
 def _why_empty(query: ListQuery, progress: Progress, url: str) -> str:
@@ -391,13 +397,7 @@ class Gate:
         async def sending(message: dict) -> None:  # type: ignore[type-arg]
             if message["type"] == "http.response.start":
                 headers = dict(message["headers"])
-                extra = {
-                    b"content-security-policy": rendering.POLICY.encode(),
-                    b"x-content-type-options": b"nosniff",
-                    b"referrer-policy": b"no-referrer",
-                    b"cross-origin-opener-policy": b"same-origin",
-                    b"cross-origin-resource-policy": b"same-origin",
-                }
+                extra = dict(rendering.HEADERS)
                 if b"cache-control" not in headers:
                     extra[b"cache-control"] = b"no-store"
                 message["headers"] = [*message["headers"], *extra.items()]
@@ -408,11 +408,10 @@ class Gate:
 
     def _refuse(self, request: Request) -> Response | None:
         if request.method not in ("GET", "HEAD"):
-            return Response("This server only reads.\n", 405, media_type="text/plain")
+            return PlainTextResponse("This server only reads.\n", 405)
         headers: Headers = request.headers
         if self._names is not None and headers.get("host", "") not in self._names:
-            said = "This address answers only to its own name.\n"
-            return Response(said, 403, media_type="text/plain")
+            return PlainTextResponse("This address answers only to its own name.\n", 403)
         if not self._token:
             return None
         given = request.query_params.get("token")
@@ -427,7 +426,7 @@ class Gate:
         if hmac.compare_digest(held.encode(), self._token.encode()):
             return None
         said = "Open the address with the token that `oversight view` printed.\n"
-        return Response(said, 403, media_type="text/plain")
+        return PlainTextResponse(said, 403)
 
 
 def is_loopback(host: str) -> bool:

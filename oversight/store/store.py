@@ -7,13 +7,12 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import Connection, select
 
 from oversight.config import TransactionSettings
 from oversight.errors import StoreError
+from oversight.files import Closing
 from oversight.store import checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
 from oversight.store import runs as run_records
@@ -42,7 +41,7 @@ EXIT_WAIT_S = 5.0
 """Seconds that a program that ends without closing its store waits for the last writes."""
 
 
-class Store:
+class Store(Closing):
     """An append-only store of questions, debates, turns, judgments, outcomes and prompts.
 
     It may be used from any thread, and by many processes at once; not across a fork.
@@ -95,17 +94,6 @@ class Store:
         """Finish what is being written, give up all claims and close all connections."""
         self._at_exit.detach()
         self._writer.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- writing -----------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 
 from oversight.files import write_text
 from oversight.interp.contrasts import contrast_set
-from oversight.interp.pages import CONTEXT, FeatureShown, features_page
+from oversight.interp.inspecting import CONTEXT, FeatureShown, features_page
 from oversight.interp.reading import SiteReader
 from oversight.interp.sae import features_beside_probe, fit_sae, strongest_contexts
 from oversight.modeling.scoring.sites import Site

@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from oversight.guard.calls import Call
+from oversight.guard.preparing import GuardFileSettings
 from oversight.guard.serving import GuardServer, open_server
-from oversight.guard.settings import GuardFileSettings
 
 Json = dict[str, Any]
 

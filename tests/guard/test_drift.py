@@ -21,7 +21,7 @@ pytest.importorskip("re2", reason="google-re2 is not installed")
 from benchmarks.guard_drift import KINDS, detector
 from oversight.cli.main import app
 from oversight.errors import ConfigError
-from oversight.guard.drift import DriftSettings, Evidence
+from oversight.guard.drift import DriftEvidence, DriftSettings
 from tests.guard.conftest import Running, Start, asked
 
 POLICY = """
@@ -51,7 +51,7 @@ def test_a_shift_of_a_tenth_is_noticed_within_2000_calls_and_nothing_before(name
 def test_alarms_are_as_rare_as_the_threshold_says_whatever_the_bets_are() -> None:
     rng = np.random.default_rng(0)
     threshold, calls, alarms = 200.0, 60_000, 0
-    evidence = Evidence(2)
+    evidence = DriftEvidence(2)
     for payoff in rng.choice([-0.5, 0.5], calls):
         if evidence.add(np.array([payoff, -payoff])) >= threshold:
             alarms += 1

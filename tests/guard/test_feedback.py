@@ -14,10 +14,10 @@ pytest.importorskip("re2", reason="google-re2 is not installed")
 
 from oversight.cli.main import app
 from oversight.guard.feedback import (
+    FeedbackFault,
     FeedbackRows,
     FeedbackRowSettings,
     HourlyLimit,
-    LeftOut,
     RowLayout,
 )
 from oversight.guard.recording import Recorder
@@ -180,7 +180,7 @@ async def test_rows_leave_out_floods_puppets_and_poison(guarded: Start, tmp_path
             *((f"Bad answer {n}.", False) for n in range(5)),
         }
         assert all(row.p in (0.0, 1.0) for row in rows)
-        assert made.left_out == {LeftOut.CONTRADICTING: 10}
+        assert made.left_out == {FeedbackFault.CONTRADICTING: 10}
         assert all(row.provenance.rating_ids and row.provenance.judges for row in rows)
 
         made = FeedbackRows()
@@ -189,10 +189,10 @@ async def test_rows_leave_out_floods_puppets_and_poison(guarded: Start, tmp_path
         assert isinstance(pair, Preference)
         assert [each.text for each in pair.responses] == ["Better answer 0.", "Bad answer 0."]
         assert made.left_out == {
-            LeftOut.CONTRADICTING: 10,
-            LeftOut.FLAGGED: 1,
-            LeftOut.UNCHANGED: 1,
-            LeftOut.REPEATED: 3,
+            FeedbackFault.CONTRADICTING: 10,
+            FeedbackFault.FLAGGED: 1,
+            FeedbackFault.UNCHANGED: 1,
+            FeedbackFault.REPEATED: 3,
         }
 
         made = FeedbackRows()
@@ -202,7 +202,7 @@ async def test_rows_leave_out_floods_puppets_and_poison(guarded: Start, tmp_path
 
         made = FeedbackRows(FeedbackRowSettings(max_per_user=4))
         assert sum(1 for _ in made.rows(store, RowLayout.UNPAIRED)) == 5
-        assert made.left_out[LeftOut.FLOOD] == 18
+        assert made.left_out[FeedbackFault.FLOOD] == 18
 
 
 @pytest.mark.timeout(600)  # it plans a training run

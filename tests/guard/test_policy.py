@@ -15,12 +15,15 @@ from oversight.guard.policy import (
     Action,
     PolicySettings,
     build_policy,
+    language_of,
+    languages,
     place_system,
     read_policy,
+    reasons,
+    refusal,
     system_hash,
 )
-from oversight.guard.refusals import language_of, languages, reasons, refusal
-from oversight.guard.trials import check_cases, failed_cases, try_out
+from oversight.guard.preparing import check_cases, failed_cases, try_out
 
 
 def policy(**data: Any) -> Any:

@@ -14,13 +14,12 @@ from oversight.errors import DataError
 from oversight.interp.contrasts import ContrastSet, contrast_set
 from oversight.interp.evaluation import (
     after_training,
-    auroc_estimate,
-    recall_estimate,
     shuffled_labels,
     split_questions,
     study,
 )
 from oversight.interp.planted import random_examples, random_model
+from oversight.interp.probes import auroc_estimate, recall_estimate
 from oversight.interp.reading import SiteReader
 
 

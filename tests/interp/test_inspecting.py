@@ -14,12 +14,14 @@ from oversight.cli.main import run
 from oversight.errors import ConfigError
 from oversight.interp.contrasts import rows_of_store, store_examples
 from oversight.interp.inspecting import (
+    FeatureShown,
     InspectedAnswer,
     InspectedToken,
+    answers_page,
+    features_page,
     head_named,
     inspect_debate,
 )
-from oversight.interp.pages import FeatureShown, answers_page, features_page
 from oversight.interp.probes import FittedProbe
 from oversight.interp.reading import SiteReader
 from oversight.models import SEEDLING, resolve

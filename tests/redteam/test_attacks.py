@@ -13,7 +13,7 @@ from oversight.errors import ConfigError
 from oversight.redteam import attacks, goals
 from oversight.redteam.attacks import padded
 from oversight.redteam.attacks.asking import answer_of
-from oversight.redteam.attacks.collusion import other_words
+from oversight.redteam.attacks.overseers import other_words
 from oversight.redteam.attacks.transformations import augmented
 from oversight.redteam.preparing import debated, seeded
 from oversight.redteam.targets import with_words

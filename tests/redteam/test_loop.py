@@ -13,7 +13,7 @@ from oversight.cli.main import run
 from oversight.config import override, read_toml
 from oversight.errors import ConfigError, DataError
 from oversight.redteam.loop import LoopSettings, run_loop
-from oversight.redteam.loop_measures import (
+from oversight.redteam.measures import (
     ARMS,
     Arm,
     AttackedDebate,

@@ -26,7 +26,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.chat import TemplateArgs
-from oversight.config import DatasetSettings, RunLabels
+from oversight.config import DatasetSettings, ExperimentSettings
 from oversight.experiments.trainer_runs import check_given
 
 Stage = Literal["sl", "rl"]
@@ -40,7 +40,7 @@ def _is_empty(given: object) -> bool:
     return not given
 
 
-class ConstitutionalSettings(RunLabels):
+class ConstitutionalSettings(ExperimentSettings):
     """An experiment, from a model that only helps to the report."""
 
     # Stages, methods and arms only add jobs, each known by its name: a folder in which the first
@@ -82,16 +82,12 @@ class ConstitutionalSettings(RunLabels):
     are drawn at 1, so that they differ."""
     max_tokens: int = Field(default=32, ge=4)
     """Longest answer."""
-    jobs: int = Field(default=2, ge=1)
-    """Processes, of one thread each."""
     sft: Overrides = Field(default_factory=dict)
     dpo: Overrides = Field(default_factory=dict)
     reward: Overrides = Field(default_factory=dict)
     """Of the reward model that PPO learns from."""
     ppo: Overrides = Field(default_factory=dict)
     grpo: Overrides = Field(default_factory=dict)
-    quick: Overrides = Field(default_factory=dict)
-    """Dotted names and values that `--quick` sets."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -154,16 +154,6 @@ class Constitutional:
     noun: str = "constitutional experiment"
     record: str = "constitutional.json"
 
-    @property
-    def out(self) -> Path:
-        """Folder of everything."""
-        return self.settings.out
-
-    @property
-    def num_processes(self) -> int:
-        """Processes, of one thread each."""
-        return self.settings.jobs
-
     def plan(self) -> list[StageJob]:
         """All jobs, each after those it needs."""
         return plan_jobs(self.settings)
@@ -203,7 +193,7 @@ class Constitutional:
 
     def run(self, job: StageJob) -> JobDone:
         """Do the job, or what is left of it, and give its record."""
-        folder = folder_of(self.out, job.name)
+        folder = folder_of(self.settings.out, job.name)
         folder.mkdir(parents=True, exist_ok=True)
         return RUN[job.kind](self.settings, job, folder)
 

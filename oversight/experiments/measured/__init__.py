@@ -2,8 +2,7 @@
 
 | file | what it is |
 |---|---|
-| `settings.py` | the parts, and the settings of each |
-| `running.py` | the suite as jobs that can be killed and go on; a part's page as data |
+| `suite.py` | the parts with their settings, as jobs that can be killed and go on |
 | `best_of_n.py` | best of n over KL, exactly; fitted forms; a planted flaw and its step |
 | `overoptimisation.py` | proxies of sampled speeches against their true reward |
 | `detection.py` | a shift detected from texts, at a proven rate of false alarms |

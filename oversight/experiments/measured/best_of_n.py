@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oversight.evals.intervals import mean_interval
-from oversight.experiments.measured.running import PartFigure
-from oversight.experiments.measured.settings import OveroptimisationSettings
+from oversight.experiments.measured.suite import OveroptimisationSettings, PartFigure
 from oversight.ids import seed_from
 
 Floats = NDArray[np.float64]

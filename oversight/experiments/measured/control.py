@@ -37,13 +37,14 @@ import numpy as np
 
 from oversight.errors import ConfigError
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
-from oversight.experiments.measured.running import (
+from oversight.experiments.measured.suite import (
+    ControlSettings,
+    MeasureSettings,
     PartDone,
     PartFigure,
     PartTable,
     world_questions,
 )
-from oversight.experiments.measured.settings import ControlSettings, MeasureSettings
 from oversight.ids import seed_from
 from oversight.text.numbers import percent, points, share
 from oversight.types import Question, Seat

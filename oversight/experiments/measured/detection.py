@@ -22,7 +22,7 @@ import numpy as np
 
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.experiments.measured.best_of_n import Floats
-from oversight.experiments.measured.settings import ShiftSettings
+from oversight.experiments.measured.suite import ShiftSettings
 from oversight.ids import seed_from
 
 POWERS: Floats = np.linspace(0.05, 0.95, 19)

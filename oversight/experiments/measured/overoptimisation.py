@@ -33,13 +33,14 @@ from oversight.experiments.measured.best_of_n import (
     onset,
     tilted,
 )
-from oversight.experiments.measured.running import (
+from oversight.experiments.measured.suite import (
+    MeasureSettings,
+    OveroptimisationSettings,
     PartDone,
     PartFigure,
     PartTable,
     world_questions,
 )
-from oversight.experiments.measured.settings import MeasureSettings, OveroptimisationSettings
 from oversight.ids import seed_from
 from oversight.text.numbers import decimal, decimals, percent, share
 

@@ -17,8 +17,7 @@ from oversight.evals.rendering import Illustration, Page, write_page
 from oversight.experiments.measured.best_of_n import kl_of
 from oversight.experiments.measured.control import MONITORS
 from oversight.experiments.measured.overoptimisation import CHANCE, TRUTH
-from oversight.experiments.measured.running import PartDone
-from oversight.experiments.measured.settings import MeasureSettings
+from oversight.experiments.measured.suite import MeasureSettings, PartDone
 from oversight.files import write_json
 
 if TYPE_CHECKING:

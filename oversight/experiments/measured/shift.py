@@ -25,13 +25,14 @@ from oversight.evals.calibration import expected_calibration_error, reliability
 from oversight.evals.intervals import Estimate, mean_interval, unpaired_difference
 from oversight.experiments.measured.best_of_n import Floats
 from oversight.experiments.measured.detection import Detection, WordModel, detect, null_alarms
-from oversight.experiments.measured.running import (
+from oversight.experiments.measured.suite import (
+    MeasureSettings,
     PartDone,
     PartFigure,
     PartTable,
+    ShiftSettings,
     world_questions,
 )
-from oversight.experiments.measured.settings import MeasureSettings, ShiftSettings
 from oversight.ids import seed_from
 from oversight.text.numbers import count, decimal, percent, points, share
 

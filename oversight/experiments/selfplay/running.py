@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from oversight import protocols
@@ -81,16 +80,6 @@ class Circle:
     settings: CircleSettings
     noun: str = "circle"
     record: str = "circle.json"
-
-    @property
-    def out(self) -> Path:
-        """Folder of everything."""
-        return self.settings.out
-
-    @property
-    def num_processes(self) -> int:
-        """Processes, of one thread each."""
-        return self.settings.jobs
 
     def plan(self) -> list[CircleJob]:
         """All jobs, each after those it needs."""

@@ -27,7 +27,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.chat import TemplateArgs
-from oversight.config import DatasetSettings, RunLabels
+from oversight.config import DatasetSettings, ExperimentSettings
 from oversight.experiments.trainer_runs import check_given
 
 Method = Literal["expert_iteration", "dpo", "ppo", "grpo"]
@@ -64,7 +64,7 @@ DATA: dict[str, str] = {"data.path": "data", "data.eval_path": "data"}
 """Files of rows, which a trainer knows by the examples that it made of them."""
 
 
-class CircleSettings(RunLabels):
+class CircleSettings(ExperimentSettings):
     """A circle, from the model that debaters begin as to the report."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "quick", "run", "tags"})
@@ -99,8 +99,6 @@ class CircleSettings(RunLabels):
     opponents: int = Field(default=2, ge=1)
     """GRPO, debate: how many of the opponent's speeches each speech is judged against."""
     crossplay_questions: int = Field(default=60, ge=4)
-    jobs: int = Field(default=2, ge=1)
-    """Processes, of one thread each."""
     train_judge: bool = False
     """Also train the judge on outcomes: SFT on debates of trained debaters, with the right answer
     as its label, measured on held-out questions against the frozen judge."""
@@ -113,8 +111,6 @@ class CircleSettings(RunLabels):
     """Of the reward model that PPO learns from."""
     ppo: Overrides = Field(default_factory=dict)
     grpo: Overrides = Field(default_factory=dict)
-    quick: Overrides = Field(default_factory=dict)
-    """Dotted names and values that `--quick` sets."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -23,11 +23,15 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from oversight.audits.interventions import NEUTRAL, Speech
 from oversight.errors import ConfigError, OversightError
 from oversight.redteam.types import AttackCase, Attempt, Moves, TargetKind, Try
 from oversight.registry import is_own, load_named, nearest, shown_error
+
+if TYPE_CHECKING:
+    from oversight.redteam.preparing import RedTeamSettings
 
 FAMILIES = (
     "wordings",
@@ -35,14 +39,14 @@ FAMILIES = (
     "conversations",
     "refining",
     "overseers",
-    "collusion",
-    "gradients",
 )
 """Modules of this package that hold attacks, in the order in which they are shown."""
 EVERY = frozenset(TargetKind)
 OVERSEERS = EVERY - {TargetKind.POLICY}
 POLICIES = frozenset({TargetKind.POLICY})
 JUDGES = frozenset({TargetKind.JUDGE})
+OPEN = "transformers"
+"""Engine whose weights are in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,3 +311,32 @@ def chosen(wanted: Sequence[str], kind: TargetKind, *, has_attacker: bool) -> tu
 def steps(kind: TargetKind) -> Iterator[Rewriting]:
     """The rewritings that fit a kind of target."""
     yield from (each for each in rewritings().values() if kind in each.kinds)
+
+
+def check_weights(settings: RedTeamSettings, target: str, attacks: Sequence[Attack]) -> None:
+    """Refuse attacks that need weights which a target's engine has not.
+
+    Raises:
+        ConfigError: Its engine has no weights in this process.
+    """
+    for each in attacks:
+        if each.needs_weights:
+            weights_of(settings, target, each.name)
+
+
+def weights_of(settings: RedTeamSettings, target: str, attack: str) -> str:
+    """The model of a target whose weights an attack needs.
+
+    Raises:
+        ConfigError: Its engine has no weights in this process.
+    """
+    name = settings.targets[target].engine
+    engine = settings.engines.get(name or "")
+    if engine is None or engine.engine != OPEN:
+        on = "no engine" if engine is None else f"engine {engine.engine!r}"
+        raise ConfigError(
+            f"attacks: {attack!r} needs the weights of the target's model, and targets.{target} is "
+            f"on {on}, which gives none; put it on engine = {OPEN!r} with model = a folder, or "
+            "leave the attack out"
+        )
+    return str(engine.settings.get("model", ""))

@@ -1,8 +1,11 @@
-"""Searches that go by what came of the attempts before: best-of-N, mixtures, PAIR, TAP, climbing.
+"""Searches that go by what came of attempts before: best-of-N, mixtures, climbing, PAIR, TAP, GCG.
 
 Best-of-N jailbreaking samples random variations until one succeeds (Hughes et al. 2024,
 arXiv:2412.03556), PAIR has a model refine one attempt after the other (Chao et al. 2023,
 arXiv:2310.08419), TAP a tree of them that is pruned (Mehrotra et al. 2023, arXiv:2312.02119).
+
+GCG goes by gradients of the target's own weights: a suffix behind the attacked words is changed
+token by token, so that the answer that is wanted becomes likelier (`oversight.redteam.suffixes`).
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import random
 
 from oversight.ids import seed_from
-from oversight.redteam.attacks import POLICIES, search, steps
+from oversight.redteam.attacks import JUDGES, POLICIES, search, steps
 from oversight.redteam.attacks.asking import Novelty, answer_of, better_words
 from oversight.redteam.attacks.transformations import augmented
 from oversight.redteam.types import AttackCase, Attempt, Moves, Try
@@ -22,6 +25,8 @@ MAX_STEPS = 3
 MAX_CHARS = 8000
 BRANCHING, WIDTH = 3, 3
 """Of TAP: requests at each leaf, and leaves that are kept at each level."""
+STEPS = 8
+"""Steps of the gradient before each attempt."""
 
 
 @search("Tries random variations of the request's letters until one succeeds.", kinds=POLICIES)
@@ -120,6 +125,31 @@ def tap(case: AttackCase) -> Moves:
         leaves = grown[:WIDTH] or leaves
 
 
+@search(
+    "Searches a suffix by the gradient of the target's own weights (GCG).",
+    kinds=JUDGES | POLICIES,
+    needs_weights=True,
+)
+def gradient_suffix(case: AttackCase) -> Moves:
+    """The words with the best suffix so far, after every few steps."""
+    if case.walk is None:
+        return
+    walk, known = case.walk, {""}
+    for _ in range(case.budget):
+        for _ in range(STEPS):
+            walk.step()
+        said = walk.text
+        if said is None:
+            case.notes["suffix: exists as tokens alone, and was not tried"] += 1
+            continue
+        if said in known:
+            continue
+        known.add(said)
+        [done] = yield [Try(f"{case.words} {said}", style="gradient_suffix")]
+        if not isinstance(done, Attempt) or done.is_success:
+            return
+
+
 def mixed(case: AttackCase, text: str, number: int) -> tuple[str | None, str]:
     """The text under so many rewritings drawn at random, and their names; None if unchanged."""
     able = list(steps(case.goal.kind))
@@ -142,4 +172,4 @@ def _in_order(tried: list[Attempt]) -> list[Attempt]:
     return sorted([*kept, *tried[-1:]], key=lambda each: each.score or 0.0)
 
 
-ATTACKS = (best_of_n, mixtures, climbing, pair, tap)
+ATTACKS = (best_of_n, mixtures, climbing, pair, tap, gradient_suffix)

@@ -23,15 +23,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from pydantic_core import to_jsonable_python
 
 from oversight import files
 from oversight.config import Settings
 from oversight.errors import ConfigError, OversightError, TrainingStopped
-from oversight.files import git_revision, to_toml, told, write_json, write_text
+from oversight.files import Closing, git_revision, to_toml, told, write_json, write_text
 from oversight.models import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import (
@@ -189,7 +188,7 @@ class RunDescription:
         return plain
 
 
-class RunFolder:
+class RunFolder(Closing):
     """A run's folder, open for training; a context manager.
 
     Call `resume` first, then for each step `log` and, at times, `save`.
@@ -228,17 +227,6 @@ class RunFolder:
             world=world,
         )
         self._first_opens(resume)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def model_path(self) -> Path:

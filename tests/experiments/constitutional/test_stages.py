@@ -121,10 +121,10 @@ SECOND = ("feedback.0", "dpo.0", "arm.dpo.0", "grpo.0")
 def stands(out: Path, jobs: tuple[str, ...], **given: Any) -> None:
     """Leave what a run of these settings leaves of some jobs."""
     experiment = Constitutional(made(out, **given))
-    experiment.out.mkdir(parents=True, exist_ok=True)
+    experiment.settings.out.mkdir(parents=True, exist_ok=True)
     workers.check_record(experiment, whole=False)
     for job in jobs:
-        folder = workers.folder_of(experiment.out, job)
+        folder = workers.folder_of(experiment.settings.out, job)
         folder.mkdir(parents=True)
         (folder / "work").touch()
 

@@ -20,8 +20,7 @@ from oversight.experiments.measured.control import (
     play,
     trusted_answer,
 )
-from oversight.experiments.measured.running import world_questions
-from oversight.experiments.measured.settings import ControlSettings
+from oversight.experiments.measured.suite import ControlSettings, world_questions
 
 
 def made(num: int, *, seeing: float = 1.0) -> list[ControlTask]:

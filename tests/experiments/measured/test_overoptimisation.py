@@ -18,8 +18,11 @@ from oversight.experiments.measured.best_of_n import (
     tilted,
 )
 from oversight.experiments.measured.overoptimisation import CHANCE, TRUTH, WITHIN, page, proves
-from oversight.experiments.measured.running import world_questions
-from oversight.experiments.measured.settings import MeasureSettings, OveroptimisationSettings
+from oversight.experiments.measured.suite import (
+    MeasureSettings,
+    OveroptimisationSettings,
+    world_questions,
+)
 from oversight.experiments.selfplay.games import games
 from oversight.types import Seat
 

@@ -13,7 +13,6 @@ from oversight.experiments.measured.detection import (
     log_wealth,
     online_ranks,
 )
-from oversight.experiments.measured.settings import ShiftSettings
 from oversight.experiments.measured.shift import (
     CONTROL,
     SHIFTS,
@@ -23,6 +22,7 @@ from oversight.experiments.measured.shift import (
     fitted_temperature,
     tempered,
 )
+from oversight.experiments.measured.suite import ShiftSettings
 
 OWN = ShiftSettings(reference=300, stream=200, items=40, streams=5, share=0.3)
 

@@ -15,10 +15,10 @@ from oversight.cli.main import run
 from oversight.config import read_toml
 from oversight.errors import ConfigError
 from oversight.modeling.scoring.policy import PolicyModel
-from oversight.redteam.gcg import SuffixPlace, SuffixWalk
 from oversight.redteam.log import AttemptLog
 from oversight.redteam.preparing import RedTeamSettings, prepare_redteam
 from oversight.redteam.running import lanes_of, run_redteam
+from oversight.redteam.suffixes import SuffixPlace, SuffixWalk
 from oversight.redteam.types import AttemptPurpose
 
 VOCABULARY = 97
@@ -112,7 +112,7 @@ def test_losses_do_not_depend_on_what_is_scored_together(
     walk = walk_of(model)
     others = [np.roll(START, n) for n in range(5)]
     whole = walk.losses_of(others)
-    monkeypatch.setattr("oversight.redteam.gcg.MAX_TOKENS", 40)
+    monkeypatch.setattr("oversight.redteam.suffixes.MAX_TOKENS", 40)
     assert torch.allclose(walk.losses_of(others), whole, atol=1e-5)
 
 

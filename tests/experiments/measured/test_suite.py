@@ -11,7 +11,7 @@ import pytest
 from oversight.cli import main
 from oversight.cli.measure import load_suite
 from oversight.errors import ConfigError
-from oversight.experiments.measured.running import PARTS, PartDone
+from oversight.experiments.measured.suite import PARTS, PartDone
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "measured" / "suite.toml"
 
