@@ -3,6 +3,7 @@
     python recipes/measure.py world_retrieval gsm8k_solutions nyu_retrieval
     python recipes/measure.py closed_circle --folder runs/measured
     python recipes/measure.py constitutional_sl constitutional_rl
+    python recipes/measure.py hard_problems redteam_loop
 
 An experiment that was stopped goes on in its folder; time counts over all attempts.
 
@@ -25,8 +26,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 RECIPES = Path(__file__).parent
-EXPERIMENTS = ("closed_circle", "constitutional_sl", "constitutional_rl")
-"""Recipes of `oversight run`. The last goes on with what the one before it made."""
+EXPERIMENTS = {
+    "closed_circle": ("run", "closed_circle.toml"),
+    "constitutional_sl": ("run", "constitutional_sl.toml"),
+    "constitutional_rl": ("run", "constitutional_rl.toml"),
+    "hard_problems": ("measure", "measured/suite.toml"),
+    "redteam_loop": ("redteam", "loop", "redteam_judge.toml"),
+}
+"""The command of each experiment, ending with its recipe. The second stage of the constitution goes
+on with what the first has made."""
 SHOWN = ("oversight", "langgraph", "scikit-learn", "numpy", "pydantic", "sqlalchemy")
 
 
@@ -61,10 +69,11 @@ def measure_experiment(name: str, folder: Path) -> str:
     """Run one experiment, or what is left of it; its tables, with what is needed to repeat it. Its
     pictures go beside the result."""
     folder.mkdir(parents=True, exist_ok=True)
+    *words, file = EXPERIMENTS[name]
     clock = folder / f"{name}.seconds.txt"
-    recipe = tomllib.loads((RECIPES / f"{name}.toml").read_text())
+    recipe = tomllib.loads((RECIPES / file).read_text())
     seconds = float(clock.read_text()) if clock.exists() else 0.0
-    command = [sys.executable, "-m", "oversight.cli.main", "run", str(RECIPES / f"{name}.toml")]
+    command = [sys.executable, "-m", "oversight.cli.main", *words, str(RECIPES / file)]
     begin = time.perf_counter()
     environment = {**os.environ, "COLUMNS": "160"}
     try:
@@ -79,7 +88,7 @@ def measure_experiment(name: str, folder: Path) -> str:
     versions = ", ".join(f"{each} {version(each)}" for each in (*SHOWN, "torch", "transformers"))
     lines = (line.rstrip() for line in done.stdout.rstrip().splitlines())
     return (
-        f"command   oversight run recipes/{name}.toml\n"
+        f"command   oversight {' '.join(words)} recipes/{file}\n"
         f"versions  Python {platform.python_version()}, {versions}\n"
         f"seeds     {', '.join(map(str, recipe['seeds']))}\n"
         f"time      {seconds / 60:.1f} minutes on {os.cpu_count()} cores\n\n"

@@ -118,6 +118,8 @@ def draw_shift(done: PartDone, theme: Theme) -> Figure:
     middle.set_xlim(0, 1.02)
     right.set_ylim(0.3, 1.02)
     right.set_xlim(0.1, 1.2)
+    right.set_xticks([0.2, 0.4, 0.6, 0.8, 1.0])
+    middle.set_ylim(left.get_ylim())
     right.set_xlabel("coverage", color=theme.muted, fontsize=9)
     return figure
 
@@ -141,9 +143,10 @@ def draw_control(done: PartDone, theme: Theme) -> Figure:
     title(figure, theme, "Control: safety against usefulness", note, 5.2)
     axes = figure.add_axes((0.09, 0.12, 0.6, 0.7))
     names = list(dict.fromkeys(point["protocol"] for point in points))
-    for name, colour in zip(names, shades(theme), strict=False):
+    colours = iter(shades(theme))
+    for name in names:
         own = [point for point in points if point["protocol"] == name]
-        _frontier(axes, name, own, colour if name in MONITORS else theme.ink)
+        _frontier(axes, name, own, next(colours) if name in MONITORS else theme.ink)
     plain_axes(axes, theme, "both")
     axes.set_xlabel("usefulness: honest tasks right", color=theme.muted, fontsize=9)
     axes.set_ylabel("safety: attacks that fail", color=theme.muted, fontsize=9)
