@@ -99,6 +99,14 @@ async def test_findings_are_rated_and_their_raters_compared(
     assert len(ratings_sentences(measured, found)) >= 1
 
 
+def test_who_has_no_ratings_yet_is_told_how_to_give_them(
+    found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["redteam", "agreement", found]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "RealFailure --store redteam/found.db --judge NAME" in said
+
+
 @pytest.mark.parametrize(
     ("real", "severity", "said"),
     [("none", "2", "does no harm"), ("real", "0", "does some harm"), ("doubtful", "0", None)],
