@@ -74,14 +74,8 @@ def inspect(
     """
     from dataclasses import asdict
 
-    from transformers import AutoTokenizer
-
     from oversight.errors import ConfigError
     from oversight.files import check_place, write_text
-    from oversight.interp.inspecting import answers_page, draw_answer, inspect_debate
-    from oversight.interp.probes import FittedProbe
-    from oversight.interp.reading import SiteReader
-    from oversight.models import resolve
     from oversight.store import Store as Records
 
     if html is not None:
@@ -90,6 +84,14 @@ def inspect(
         _check_pictures(png, turn)
     with Records.open(store, create=False, only_read=True) as opened:
         id_ = _debate_of(opened, debate)
+        # Not before: a wrong place or name is told at once.
+        from transformers import AutoTokenizer
+
+        from oversight.interp.inspecting import answers_page, draw_answer, inspect_debate
+        from oversight.interp.probes import FittedProbe
+        from oversight.interp.reading import SiteReader
+        from oversight.models import resolve
+
         reader = SiteReader.load(model)
         fitted = None
         if probe is not None:

@@ -265,12 +265,13 @@ def mend(
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.config import chosen, read_toml
-    from oversight.files import whole_file, write_text
+    from oversight.files import check_place, whole_file, write_text
     from oversight.redteam.findings import read_findings
     from oversight.redteam.mending import cases_toml, guard_cases
     from oversight.redteam.preparing import RedTeamSettings
     from oversight.text.terminal import rich_text
 
+    check_place(into, "--into", is_folder=True)
     every = read_findings(found)
     settings = RedTeamSettings.changed(read_toml(recipe), chosen({}, sets or ()), where=recipe.name)
     made = INTERRUPTS.run(_made(every, settings, target, reviser, constitution))

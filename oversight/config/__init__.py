@@ -162,7 +162,7 @@ class RunLabels(Settings):
 
 
 class ExperimentSettings(RunLabels):
-    """What every experiment in jobs has: a folder, processes, and a short form."""
+    """Settings that every experiment in jobs has: a folder, processes, and a short form."""
 
     out: Path
     """Folder of everything."""

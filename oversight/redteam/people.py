@@ -107,7 +107,7 @@ class FailurePair:
 
 @dataclass(frozen=True, slots=True)
 class FailureRatings:
-    """What people say of findings."""
+    """Ratings of findings by people, in figures."""
 
     num_items: int
     num_ratings: int
@@ -127,7 +127,7 @@ WORTH = {"real": 1.0, "doubtful": 0.5, "none": 0.0}
 
 
 def agreement_of(transcripts: Iterable[Transcript]) -> FailureRatings:
-    """What people said of the findings of a store, and how far they agree."""
+    """People's ratings of the findings of a store, and how far they agree."""
     said: dict[str, dict[str, FailureAnswer]] = defaultdict(dict)
     clusters: dict[str, str] = {}
     for each in transcripts:
@@ -177,7 +177,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def ratings_sentences(found: FailureRatings, store: str) -> list[str]:
-    """What people say of the findings in a store, in a few sentences."""
+    """People's ratings of the findings in a store, in a few sentences."""
     if found.real is None or found.severity is None:
         return [
             "Nobody has rated these findings yet: oversight rate "
