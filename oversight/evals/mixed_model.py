@@ -51,8 +51,9 @@ def mixed_model(
     was asked of both.
 
     The likelihood is profiled over the one ratio of variances and needs nothing but the counts and
-    sums of each question. `statsmodels.MixedLM` 0.15 took seven seconds for 600 questions, and did
-    not converge: binary values with little between questions lie near the edge of its space.
+    sums of each question. Tests hold it against `statsmodels.MixedLM`, which took seven seconds for
+    600 questions and did not converge: binary values with little between questions lie near the
+    edge of its space.
 
     Args:
         arms: The arm of each ruling; the first to come is what others are compared with.

@@ -112,6 +112,26 @@ def test_the_fit_is_the_most_likely_one_by_the_definition(seed):
     assert better.difference.width / 2 == pytest.approx(quantile * variance**0.5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fit_is_that_of_statsmodels_where_that_converges(seed):
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    (arms, questions, values), _ = study(np.random.default_rng(seed), num_questions=40)
+    design = np.array([[1.0, float(arm == "better")] for arm in arms])
+    peer = MixedLM(np.array(values), design, np.array(questions)).fit(reml=True)
+    assert peer.converged
+    fit = mixed_model(arms, questions, values)
+    plain, better = fit.effects
+    means = [plain.share.value, better.difference.value]
+    assert means == pytest.approx(list(peer.fe_params), abs=1e-5)
+    quantile = stats.t.ppf(0.975, len(set(questions)) - 2)
+    half = [plain.share.width / 2, better.difference.width / 2]
+    assert half == pytest.approx(list(quantile * peer.bse_fe), rel=1e-3)
+    between = float(peer.cov_re[0, 0])
+    assert fit.sd_question == pytest.approx(between**0.5, rel=1e-2)
+    assert fit.icc == pytest.approx(between / (between + peer.scale), rel=1e-2)
+
+
 def test_questions_that_do_not_differ_leave_the_means_as_they_are():
     values = [0.0, 1.0] * 30
     fit = mixed_model(["a"] * 60, [n // 2 for n in range(60)], values)

@@ -226,7 +226,7 @@ async def test_rows_are_files_that_the_trainers_take(
     ]
     recipe = tmp_path / "train.toml"
     recipe.write_text(
-        f'out = "{tmp_path / "run"}"\nbatch_size = 2\nsteps = 1\n{more}\n'
+        f'out = "{tmp_path / "run"}"\nbatch_size = {min(2, len(rows))}\nsteps = 1\n{more}\n'
         f'[model]\npath = "seedling"\n[data]\npath = "{out}"\n'
     )
     plan = CliRunner().invoke(app, ["train", kind, str(recipe), "--dry-run"])
