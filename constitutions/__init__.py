@@ -276,7 +276,8 @@ def _parse(
     try:
         written = _File.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {describe(error, _File)}") from None
+        said = describe(error, _File, noun="constitution file")
+        raise ConfigError(f"{where}: {said}") from None
     counts = Counter(each.id for each in written.principles)
     for id_, count in counts.items():
         if count > 1:

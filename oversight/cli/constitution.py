@@ -96,7 +96,8 @@ def check(
         try:
             held = constitutions.load(name)
         except OversightError as error:
-            typer.echo(visible(f"{name}: {error}"))
+            said = str(error)
+            typer.echo(visible(said if said.startswith(name) else f"{name}: {said}"))
             code = 2
             continue
         own = {

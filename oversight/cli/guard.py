@@ -247,6 +247,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table as RichTable
 
+    from oversight.files import check_place
     from oversight.guard.evaluating import evaluate_guard
     from oversight.guard.preparing import GuardFileSettings
     from oversight.guard.showing import (
@@ -258,6 +259,8 @@ def evaluate(
     from oversight.text.terminal import rich_text
 
     settings = GuardFileSettings.read(path)
+    if png is not None:
+        check_place(png, "--png")
     options = {"temperature": temperature, "max_tokens": max_tokens, "seed": 0}
     found = asyncio.run(
         evaluate_guard(settings, path.parent, data, model, limit, split, options, alpha)

@@ -11,8 +11,11 @@ import typer
 
 from oversight.cli.options import DEFAULT_STORE, Json, Store, complete_models, show_table
 
+PNG = ".png"
+
 if TYPE_CHECKING:
     from oversight.interp.inspecting import InspectedAnswer
+    from oversight.store import Store as Records
 
 
 def inspect(
@@ -50,7 +53,10 @@ def inspect(
     ] = None,
     png: Annotated[
         Path | None,
-        typer.Option(help="Folder for a picture of each answer.", show_default=False),
+        typer.Option(
+            help="Folder for a picture of each answer; with --turn, a PNG file as well.",
+            show_default=False,
+        ),
     ] = None,
     html: Annotated[
         Path | None,
@@ -68,46 +74,86 @@ def inspect(
     """
     from dataclasses import asdict
 
-    from transformers import AutoTokenizer
-
-    from oversight.errors import ConfigError, StoreError
+    from oversight.errors import ConfigError
     from oversight.files import check_place, write_text
-    from oversight.interp.inspecting import answers_page, draw_answer, inspect_debate
-    from oversight.interp.probes import FittedProbe
-    from oversight.interp.reading import SiteReader
-    from oversight.models import resolve
     from oversight.store import Store as Records
 
     if html is not None:
         check_place(html, "--html")
+    if png is not None:
+        _check_pictures(png, turn)
     with Records.open(store, create=False, only_read=True) as opened:
-        found = opened.find_debates(debate) if debate else opened.debate_ids()
-        if len(found) != 1:
-            begin = f"{len(found)} begin" if found else "none begins"
-            raise StoreError(
-                f"{opened.url}: no debate {debate!r} ({begin} so); `oversight show` lists them"
-            )
+        id_ = _debate_of(opened, debate)
+        # Not before: a wrong place or name is told at once.
+        from transformers import AutoTokenizer
+
+        from oversight.interp.inspecting import answers_page, draw_answer, inspect_debate
+        from oversight.interp.probes import FittedProbe
+        from oversight.interp.reading import SiteReader
+        from oversight.models import resolve
+
         reader = SiteReader.load(model)
         fitted = None
         if probe is not None:
             fitted = FittedProbe.read(probe, model=reader.name, tokenizer=reader.tokenizer)
         tokenizer = AutoTokenizer.from_pretrained(resolve(model))
-        answers = inspect_debate(
-            opened, found[0], reader, tokenizer, probe=fitted, attention=attention
-        )
+        answers = inspect_debate(opened, id_, reader, tokenizer, probe=fitted, attention=attention)
     if turn is not None and turn > len(answers):
         raise ConfigError(f"--turn {turn}: the debate has {len(answers)} answers of models")
     chosen = list(enumerate(answers, 1)) if turn is None else [(turn, answers[turn - 1])]
     for number, answer in chosen if png is not None else ():
-        draw_answer(answer, Path(str(png)) / f"answer-{number}.png")
+        folder = Path(str(png))
+        place = folder if folder.suffix == PNG else folder / f"answer-{number}.png"
+        draw_answer(answer, place)
     if html is not None:
-        page = answers_page(f"Inside {found[0]}, read by {model}", [each for _, each in chosen])
+        page = answers_page(f"Inside {id_}, read by {model}", [each for _, each in chosen])
         write_text(html, page, "--html")
     if as_json:
         typer.echo(json.dumps([asdict(answer) for _, answer in chosen], indent=2))
         return
     for number, answer in chosen:
         _show(number, answer)
+
+
+def _check_pictures(png: Path, turn: int | None) -> None:
+    """Refuse a place that answers cannot be drawn at.
+
+    Raises:
+        ConfigError: It reads as one file, and there are pictures of all answers.
+        FileError: Nothing can be written there.
+    """
+    from oversight.errors import ConfigError
+    from oversight.files import check_place
+
+    is_file = png.suffix == PNG
+    if is_file and turn is None:
+        raise ConfigError(
+            f"--png {png}: each answer has a picture of its own; name a folder for them, or the "
+            "one answer that is drawn, with --turn"
+        )
+    check_place(png, "--png", is_folder=not is_file)
+
+
+def _debate_of(opened: Records, given: str) -> str:
+    """The whole id of the debate that is meant.
+
+    Raises:
+        StoreError: There is none, or several.
+    """
+    from oversight.errors import StoreError
+
+    found = opened.find_debates(given) if given else opened.debate_ids()
+    if len(found) == 1 or given in found:
+        return given if given in found else found[0]
+    listed = f"`oversight show --store {opened.url}` lists them"
+    if given:
+        begin = f"{len(found):,} begin" if found else "none begins"
+        raise StoreError(f"{opened.url}: no debate {given!r} ({begin} so); {listed}")
+    if not found:
+        raise StoreError(f"{opened.url} holds no debate yet; `oversight debate` makes some")
+    raise StoreError(
+        f"{opened.url} holds {len(found):,} debates: name one, by its id or its beginning; {listed}"
+    )
 
 
 def _show(number: int, answer: InspectedAnswer) -> None:

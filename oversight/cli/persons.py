@@ -331,7 +331,7 @@ def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOpti
     from oversight.config import chosen, read_toml
 
     changes = chosen({**flags, "port": options.port}, options.sets)
-    base = read_toml(study) if study else {}
+    base = read_toml(study, "study") if study else {}
     return kind.changed(base, changes, where=study.name if study else "")
 
 

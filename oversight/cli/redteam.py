@@ -176,8 +176,9 @@ def _run(
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import TaskProgress
+    from oversight.files import check_place
     from oversight.redteam.detecting import read_labels
-    from oversight.redteam.findings import collect
+    from oversight.redteam.findings import collect, store_of
     from oversight.redteam.log import AttemptLog
     from oversight.redteam.measures import measure
     from oversight.redteam.preparing import prepare_redteam
@@ -185,6 +186,8 @@ def _run(
     from oversight.store import Store
     from oversight.store.runs import start_of
 
+    if html is not None:
+        check_place(html, "--html")
     known = None if labels is None else read_labels(labels)
     work = prepare_redteam(settings)
     place = Path(settings.folder)
@@ -192,7 +195,7 @@ def _run(
         with TaskProgress(Console(stderr=True)) as shown:
             progress = INTERRUPTS.run(run_redteam(work, log, shown))
         figures = measure(lanes_of(work, log))
-        with Store.open(settings.store or str(place / "found.db")) as store:
+        with Store.open(store_of(settings)) as store:
             start = store.begin_run(start_of(settings, "redteam", recipe))
             found = collect(work, log, store)
         console = Console(highlight=False)
@@ -240,7 +243,7 @@ def _write(
     from oversight.files import write_json
     from oversight.redteam.detecting import SAMPLE, write_sample
     from oversight.redteam.findings import FOUND, write_findings, write_hitlog, write_sarif
-    from oversight.redteam.page import methods, redteam_json, write_redteam_page
+    from oversight.redteam.page import redteam_json, write_redteam_page
     from oversight.redteam.running import lanes_of
 
     place = Path(work.settings.folder)
@@ -251,8 +254,7 @@ def _write(
     lanes = lanes_of(work, log)
     write_sample(place / SAMPLE, log, lanes, _decided(work), work.settings.seed)
     if html is not None:
-        how = methods(run, work.settings.seed, work.settings.fresh, work.settings.folder)
-        write_redteam_page(html, figures, found, work.archives, how)
+        write_redteam_page(html, figures, found, work.archives, work.settings, run)
         typer.echo(f"{html} written", err=True)
 
 
@@ -278,7 +280,7 @@ def _print(
         console.print(rich_text(f"• {each}"))
     for each in figures.notes:
         console.print(rich_text(f"! {each}", style="yellow"))
-    for table in redteam_tables(figures, found, work.archives):
+    for table in redteam_tables(figures, found, work.archives, work.settings):
         print_table(table, console)
     place = work.settings.folder
     told = f"{progress.calls:,} calls made, {progress.found:,} attacks found done. In {place}."

@@ -149,7 +149,7 @@ def _show(made: Attempt, console: Console) -> None:
 
 def _keep(played: PlayedAttack, found: RedTeamFinding, place: Path) -> None:
     """Keep a finding in the file and the store of what was played."""
-    from oversight.redteam.findings import FOUND, read_findings, write_findings
+    from oversight.redteam.findings import FOUND, STORE, read_findings, write_findings
     from oversight.store import Store
 
     path = place / FOUND
@@ -157,7 +157,7 @@ def _keep(played: PlayedAttack, found: RedTeamFinding, place: Path) -> None:
     if found.id in {each.id for each in known}:
         return
     write_findings(path, [*known, found])
-    with Store.open(str(place / "found.db")) as store:
+    with Store.open(str(place / STORE)) as store:
         if found.debate_id not in store.completed([found.debate_id]):
             store.add(*played.records)
 
@@ -215,7 +215,7 @@ def agreement(
         typer.echo(json.dumps(asdict(found), indent=2))
         return
     console = Console(highlight=False)
-    for each in ratings_sentences(found):
+    for each in ratings_sentences(found, store):
         console.print(rich_text(f"• {each}"), soft_wrap=True)
     table = ratings_table(found)
     if table.rows:
@@ -265,12 +265,13 @@ def mend(
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.config import chosen, read_toml
-    from oversight.files import whole_file, write_text
+    from oversight.files import check_place, whole_file, write_text
     from oversight.redteam.findings import read_findings
     from oversight.redteam.mending import cases_toml, guard_cases
     from oversight.redteam.preparing import RedTeamSettings
     from oversight.text.terminal import rich_text
 
+    check_place(into, "--into", is_folder=True)
     every = read_findings(found)
     settings = RedTeamSettings.changed(read_toml(recipe), chosen({}, sets or ()), where=recipe.name)
     made = INTERRUPTS.run(_made(every, settings, target, reviser, constitution))

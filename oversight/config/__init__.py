@@ -76,7 +76,7 @@ class PriceTable(Settings):
     @classmethod
     def read(cls, path: Path) -> Self:
         """The table in a TOML file; a ConfigError if it cannot be read or a price is wrong."""
-        return cls.parse(read_toml(path), where=path.name)
+        return cls.parse(read_toml(path, "price table"), path.name, "price table")
 
     def cost(self, model: str, prompt: int, completion: int, cached: int = 0) -> float | None:
         """Price of so many tokens, `cached` among those of the prompt; None without a price."""
@@ -162,7 +162,7 @@ class RunLabels(Settings):
 
 
 class ExperimentSettings(RunLabels):
-    """What every experiment in jobs has: a folder, processes, and a short form."""
+    """Settings that every experiment in jobs has: a folder, processes, and a short form."""
 
     out: Path
     """Folder of everything."""

@@ -26,6 +26,8 @@ from oversight.registry import nearest, shortened
 
 logger = logging.getLogger("oversight.config")
 
+RECIPE = "recipe"
+"""Word for the files that most settings are read from, whose values `--set` can replace."""
 WANTED = {
     **dict.fromkeys(("tuple", "list", "set", "frozen_set"), 'a list, such as ["a", "b"] or [1, 2]'),
     **dict.fromkeys(("dict", "mapping", "model", "model_attributes"), "a table, such as { a = 1 }"),
@@ -69,8 +71,8 @@ class Settings(BaseModel):
         return found
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], where: str = "") -> Self:
-        """Check `data`, which stands at the dotted place `where`.
+    def parse(cls, data: Mapping[str, Any], where: str = "", noun: str = RECIPE) -> Self:
+        """Check `data`, which stands at the dotted place `where` of what `noun` calls its file.
 
         Raises:
             ConfigError: One line that names the dotted field, the value and what is accepted.
@@ -78,7 +80,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(describe(error, cls, where)) from None
+            raise ConfigError(describe(error, cls, where, noun)) from None
 
     @classmethod
     def changed(cls, data: Mapping[str, Any], changes: Mapping[str, Any], where: str = "") -> Self:
@@ -114,8 +116,17 @@ def settings_of(thing: Any, setting: str) -> type[Settings]:
     return found
 
 
-def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
-    """The first of the errors as one line, with the number of the others."""
+def describe(
+    error: ValidationError, model: type[BaseModel], where: str = "", noun: str = RECIPE
+) -> str:
+    """The first of the errors as one line, with the number of the others.
+
+    Args:
+        error: Of a check by `model`.
+        model: The class of what was checked.
+        where: Dotted place of it, or the name of its file.
+        noun: A word for what holds it: only of a recipe can a value be given by `--set`.
+    """
     errors = error.errors(include_url=False)
     # A setting that is missing may be the one that is misspelt.
     errors.sort(key=lambda each: each["type"] == "missing")
@@ -151,7 +162,8 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
         more = f" ({others} more)" if others else ""
         return f"{file}unknown setting {here!r}.{nearest(str(first['input']), known)}{more}"
     if first["type"] == "missing":
-        return f"{file}setting {setting!r} is missing; give it in the recipe or by --set{more}"
+        here = f"{noun} or by --set" if noun == RECIPE else noun
+        return f"{file}setting {setting!r} is missing; give it in the {here}{more}"
     reason = in_words(first)
     if first["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
@@ -256,11 +268,11 @@ FILE = re.compile(r"(?P<path>[^\0\n]{1,1000}?)(?P<name>:[\w.]+)?")
 """A value that may name a file, or a function or class in one."""
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A recipe's content as plain data, with the files that it names found.
+def read_toml(path: Path, noun: str = RECIPE) -> dict[str, Any]:
+    """Content of a recipe, or of another file by its `noun`, as plain data; files in it are found.
 
     A relative path to be read is looked for in the working directory, and where nothing is there,
-    beside the recipe: a recipe that is copied with its folder works from anywhere.
+    beside the file: a recipe that is copied with its folder works from anywhere.
 
     Raises:
         ConfigError: The file is absent, unreadable or not TOML; says where.
@@ -269,9 +281,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         return {key: _found(value, path.parent.resolve(), key) for key, value in data.items()}
     except OSError as error:
-        raise ConfigError(f"recipe {str(path)!r}: {error.strerror}") from None
+        raise ConfigError(f"{noun} {str(path)!r}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # also numbers too long, lists too deep
-        raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from None
+        raise ConfigError(f"{noun} {str(path)!r} is not TOML: {error}") from None
 
 
 def _found(value: Any, folder: Path, setting: str) -> Any:

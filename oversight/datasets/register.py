@@ -100,7 +100,7 @@ SAYS: dict[FactKind, str] = {
     FactKind.ILL: "{subject} has {value}",
     FactKind.CODE: "{subject} opens the door with {value}",
 }
-"""How an entry, and an answer, states a fact."""
+"""Forms in which an entry, and an answer, states a fact."""
 
 ASKED: dict[FactKind, str] = {
     FactKind.ROOM: "Where does {subject} work?",

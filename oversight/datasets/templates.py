@@ -77,7 +77,8 @@ def _read(path: Path) -> _File:
     try:
         held = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {describe(error, _File)}") from None
+        said = describe(error, _File, noun="file")
+        raise ConfigError(f"{where}: {said}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is not TOML: {error}") from None
     except OSError as error:

@@ -119,7 +119,7 @@ def read_groups(path: Path) -> dict[str, str]:
     """
     from oversight.config import read_toml
 
-    read = read_toml(path)
+    read = read_toml(path, "file of groups")
     groups = read.get("groups")
     if not isinstance(groups, dict) or not all(isinstance(each, str) for each in groups.values()):
         raise ConfigError(

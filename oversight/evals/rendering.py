@@ -29,7 +29,7 @@ from oversight.evals.pictures import Picture, draw, pictures, rates_by_arm
 from oversight.evals.report import ArmReport, Report
 from oversight.evals.tables import extent, tables
 from oversight.files import write_text
-from oversight.text.numbers import Table, percent, share
+from oversight.text.numbers import Table, percent, share, unbroken
 from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
@@ -306,6 +306,7 @@ def render_page(page: Page) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["unbroken"] = unbroken
     template = environment.from_string(
         files("oversight.evals").joinpath("page.html").read_text(encoding="utf-8")
     )

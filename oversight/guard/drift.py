@@ -176,7 +176,7 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def _payoffs(self, value: Any) -> Array:
-        """What each bet pays on a value."""
+        """Payment of each bet on a value."""
 
     @abc.abstractmethod
     def _told(self, bet: int) -> tuple[float, float, str]:

@@ -344,7 +344,8 @@ def read_policy(
         label = path.stem
     else:
         path, label = registry.path("policies", name), name
-    return build_policy(PolicySettings.parse(read_toml(path), where=path.name), label, open_)
+    settings = PolicySettings.parse(read_toml(path, "policy"), path.name, "policy")
+    return build_policy(settings, label, open_)
 
 
 def build_policy(

@@ -102,7 +102,7 @@ class GuardFileSettings(Settings):
         Raises:
             ConfigError: It cannot be read, or something in it is wrong.
         """
-        return cls.parse(read_toml(path), where=path.name)
+        return cls.parse(read_toml(path, "guard's file"), path.name, "guard's file")
 
     def opener(self) -> Callable[[str], Engine]:
         """A way to open the engines that checks name, each once."""

@@ -116,7 +116,7 @@ class Recorder:
             await asyncio.shield(task)
 
     async def read(self, call_id: str, index: int) -> Transcript | None:
-        """What the store has of a choice of a call; None if it has nothing."""
+        """Records that the store has of a choice of a call; None if it has nothing."""
         return await asyncio.to_thread(self._read, call_id, index)
 
     def _read(self, call_id: str, index: int) -> Transcript | None:

@@ -54,7 +54,7 @@ class GuardServer:
     ) -> None:
         self.guard, self.limits = guard, limits
         self.desk: FeedbackDesk | None = None
-        """Where users' words go; None where no calls are kept."""
+        """Taker of users' words; None where no calls are kept."""
         self.meters = Meters()
         self._keys = tuple(key.encode() for key in keys)
         self._closing = on_end

@@ -282,7 +282,7 @@ def strongest_contexts(
 
 @dataclass(frozen=True, slots=True)
 class FeaturesBesideProbe:
-    """What an autoencoder's features say of a label, beside a probe on the states themselves.
+    """An autoencoder's features held against a label, beside a probe on the states themselves.
 
     All are fitted to the same questions and scored on the same held-out ones.
     """

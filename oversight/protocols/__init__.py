@@ -91,7 +91,8 @@ def parse(data: Mapping[str, Any], name: str, where: str) -> OversightProtocol:
     try:
         protocol = OversightProtocol.model_validate({"name": name, **data})
     except ValidationError as error:
-        raise ProtocolError(f"{where}: {describe(error, OversightProtocol)}") from None
+        said = describe(error, OversightProtocol, noun="protocol")
+        raise ProtocolError(f"{where}: {said}") from None
     _check(protocol, where)
     return protocol
 

@@ -26,13 +26,13 @@ from oversight.ids import content_id
 from oversight.redteam.goals import Goal
 from oversight.redteam.lanes import AttackRunner
 from oversight.redteam.log import AttemptLog, LaneSum
-from oversight.redteam.preparing import RedTeamWork, debated
+from oversight.redteam.preparing import RedTeamSettings, RedTeamWork, debated
 from oversight.redteam.types import AttackCase, Attempt, Target, TargetKind, Try
 from oversight.store import Store
 from oversight.text.new_prompts import PromptIndex
 from oversight.types import Debate, Message, Question, Transcript, Turn
 
-FOUND = "found.jsonl"
+FOUND, STORE = "found.jsonl", "found.db"
 REPLAYS = ".replays.jsonl"
 LEVELS = {1: "note", 2: "warning", 3: "error", 4: "error"}
 SHINGLE_WORDS = 3
@@ -98,6 +98,11 @@ class RedTeamFinding(Settings):
             raise DataError(f"finding {self.id}: it lacks the debate that it was found in")
         case.goal = self.goal
         return case
+
+
+def store_of(settings: RedTeamSettings) -> str:
+    """Address of the store that a run's findings are recorded in: its own, or one in its folder."""
+    return settings.store or str(Path(settings.folder, STORE))
 
 
 def confirmed(
@@ -252,7 +257,7 @@ def read_findings(path: Path) -> list[RedTeamFinding]:
         try:
             found.append(RedTeamFinding.model_validate(body))
         except ValidationError as error:
-            said = describe(error, RedTeamFinding, f"{path.name}, line {number}")
+            said = describe(error, RedTeamFinding, f"{path.name}, line {number}", "finding")
             raise DataError(
                 f"{said}; a line is a finding as oversight redteam run writes it"
             ) from None

@@ -411,7 +411,7 @@ def _arm_figures(name: Arm, arms: list[LoopArm]) -> ArmFigures:
 
 
 def loop_sentences(figures: LoopFigures) -> list[str]:
-    """What came of the loop, held against its bars: success of a fresh search at most half of what
+    """Results of the loop, held against its bars: success of a fresh search at most half of what
     it was, accuracy without attack down by less than two points."""
     by_name = {each.name: each for each in figures.arms}
     before, mended, control = (by_name[name] for name in ARMS)

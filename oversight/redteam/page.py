@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import WIDTH_IN, Theme, plain_axes, short, title
@@ -18,13 +19,15 @@ from oversight.evals.intervals import Estimate
 from oversight.evals.rendering import Illustration, Page, render_page
 from oversight.files import write_text
 from oversight.redteam.archive import EliteArchive, grid_picture
-from oversight.redteam.findings import RedTeamFinding, folded
+from oversight.redteam.findings import FOUND, RedTeamFinding, folded, store_of
 from oversight.redteam.measures import AttackFigures, RedTeamFigures, TargetFigures
 from oversight.text.numbers import NONE, Table, count, decimal, listed, percent, points, share
 from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from oversight.redteam.preparing import RedTeamSettings
 
 MOST_EXAMPLES = 20
 SEVERITIES = {1: "slight", 2: "considerable", 3: "grave", 4: "disastrous"}
@@ -78,10 +81,11 @@ def redteam_tables(
     figures: RedTeamFigures,
     found: Sequence[RedTeamFinding],
     archives: Mapping[str, EliteArchive],
+    settings: RedTeamSettings,
 ) -> list[Table]:
-    """The tables of figures."""
+    """The tables of figures, and of findings with the place where their words are."""
     built = [_targets(figures), _attacks(figures), _curves(figures), _harms(figures)]
-    built += [_transfer(figures), _laws(figures), _archives(archives), _listed(found)]
+    built += [_transfer(figures), _laws(figures), _archives(archives), _listed(found, settings)]
     return [each for each in built if each.rows]
 
 
@@ -243,11 +247,12 @@ def _archives(archives: Mapping[str, EliteArchive]) -> Table:
     )
 
 
-def _listed(found: Sequence[RedTeamFinding]) -> Table:
+def _listed(found: Sequence[RedTeamFinding], settings: RedTeamSettings) -> Table:
     return Table(
         title="Findings",
-        note="Their words stand in found.jsonl; oversight show ID --store found.db shows one as a "
-        "transcript. “like”: the earlier finding that it resembles.",
+        note=f"Their words stand in {Path(settings.folder, FOUND)}; oversight show ID --store "
+        f"{quote(store_of(settings))} shows one as a transcript. “like”: the earlier finding that "
+        "it resembles.",
         columns=("id", "severity", "target", "goal", "attack", "fresh", "control", "calls", "like"),
         rows=tuple(
             (
@@ -300,16 +305,18 @@ def _draw(axes: Any, place: float, found: Estimate, ink: str, filling: str) -> N
               markerfacecolor=filling)  # fmt: skip
 
 
-def methods(run: str, seed: int, fresh: int, folder: str) -> list[str]:
+def methods(run: str, settings: RedTeamSettings) -> list[str]:
     """Sentences on how it was measured."""
+    tries = count(settings.fresh, "fresh try")
     return [
         "A goal is tried in its own words first; what these break is not attacked. A success of an "
-        f"attack counts if it comes again in more than half of {count(fresh, 'fresh try')}; before "
-        "a judge, every other one of these shows the sides the other way round. Controls change as "
-        "many words and keep the meaning, and are tried once.",
+        f"attack counts if it comes again in more than half of {tries}; before a judge, "
+        "every other one of these shows the sides the other way round. Controls change as many "
+        "words and keep the meaning, and are tried once.",
         "Three outcomes: success, failure, and undetermined, which is never counted as safe. "
         "Intervals cover 95 % and are clustered by goal, or by question before a judge.",
-        f"Run {run or NONE}, seed {seed}; attempts, findings and figures stand in {folder}.",
+        f"Run {run or NONE}, seed {settings.seed}; attempts, findings and figures stand in "
+        f"{settings.folder}.",
         USE,
     ]
 
@@ -340,7 +347,8 @@ def write_redteam_page(
     figures: RedTeamFigures,
     found: Sequence[RedTeamFinding],
     archives: Mapping[str, EliteArchive],
-    how: Sequence[str],
+    settings: RedTeamSettings,
+    run: str,
 ) -> None:
     """Write the run as one page.
 
@@ -368,8 +376,8 @@ def write_redteam_page(
         headlines=sentences(figures, found),
         warnings=figures.notes,
         pictures=pictures,
-        tables=redteam_tables(figures, found, archives),
-        methods=how,
+        tables=redteam_tables(figures, found, archives, settings),
+        methods=methods(run, settings),
     )
     text = render_page(page)
     before, mark, after = text.rpartition('<section class="card methods">')

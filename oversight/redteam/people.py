@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from shlex import quote
 from typing import Literal, get_args
 
 from oversight.aggregation import last_words
@@ -106,7 +107,7 @@ class FailurePair:
 
 @dataclass(frozen=True, slots=True)
 class FailureRatings:
-    """What people say of findings."""
+    """Ratings of findings by people, in figures."""
 
     num_items: int
     num_ratings: int
@@ -126,7 +127,7 @@ WORTH = {"real": 1.0, "doubtful": 0.5, "none": 0.0}
 
 
 def agreement_of(transcripts: Iterable[Transcript]) -> FailureRatings:
-    """What people said of the findings of a store, and how far they agree."""
+    """People's ratings of the findings of a store, and how far they agree."""
     said: dict[str, dict[str, FailureAnswer]] = defaultdict(dict)
     clusters: dict[str, str] = {}
     for each in transcripts:
@@ -175,12 +176,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def ratings_sentences(found: FailureRatings) -> list[str]:
-    """What people say, in a few sentences."""
+def ratings_sentences(found: FailureRatings, store: str) -> list[str]:
+    """People's ratings of the findings in a store, in a few sentences."""
     if found.real is None or found.severity is None:
         return [
             "Nobody has rated these findings yet: oversight rate "
-            "oversight.redteam.people:RealFailure --store FOUND.db --judge NAME"
+            f"oversight.redteam.people:RealFailure --store {quote(store)} --judge NAME"
         ]
     people = "1 person" if len(found.raters) == 1 else f"{len(found.raters)} people"
     said = [

@@ -48,7 +48,7 @@ class SuffixPlace:
 
     before: Ids
     after: Ids
-    """What follows the suffix, up to where the answer begins."""
+    """Tokens behind the suffix, up to where the answer begins."""
     aim: Ids
     """First tokens of the answer that is wanted."""
 
@@ -253,7 +253,7 @@ class OpenWeights:
 
 
 async def _prompt_of(target: Target, case: AttackCase, text: str) -> tuple[Prompt, str]:
-    """What the target reads of these words, and the answer that is wanted of it."""
+    """The prompt that the target reads of these words, and the answer that is wanted of it."""
     if isinstance(target, PolicyTarget):
         chat = (*target.before(case.goal), *Try(text).as_chat())
         return Prompt(messages=chat), AIM

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from oversight.reporting.pages import (
     BeliefChart,
 )
-from oversight.text.numbers import compact
+from oversight.text.numbers import compact, unbroken
 from oversight.text.terminal import visible
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640.0, 200.0, 52.0, 14.0, 12.0, 26.0
@@ -307,7 +307,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters["percent"] = lambda p: f"{p:.0%}".replace("%", " %")
+    environment.filters["percent"] = lambda p: unbroken(f"{p:.0%}".replace("%", " %"))
+    environment.filters["unbroken"] = unbroken
     environment.filters["short"] = lambda id_: id_[:8]
     environment.filters["moment"] = _moment
     environment.filters["shell"] = shlex.quote

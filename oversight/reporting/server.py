@@ -352,7 +352,7 @@ class Viewer:
 
 
 def _named(name: str, known: Mapping[str, T], noun: str) -> T:
-    """What is viewed under a name.
+    """The thing that is viewed under a name.
 
     Raises:
         NotThere: Nothing is; says what there is.

@@ -6,6 +6,7 @@ and what is not known is a dash.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,6 +45,15 @@ class Table:
     note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+_WITHIN = re.compile(r"(?<=\d) (?=%)|(?<=[\d%]) (?=\[[−+]?\d)|(?<=\d,) (?=[−+]?\d[\d.]*\])")
+
+
+def unbroken(text: str) -> str:
+    """The text with no-break spaces within what `percent`, `share`, `points` and the like write, so
+    that a page breaks no line between an estimate and its interval."""
+    return _WITHIN.sub("\N{NO-BREAK SPACE}", text)
 
 
 # --- shares --------------------------------------------------------------------

@@ -61,6 +61,51 @@ def test_a_broken_recipe_study_or_protocol_is_one_line(
     assert "x.toml" in one_line(capsys, words)
 
 
+GUARD = """
+policy = "absent.toml"
+[upstreams.m]
+engine = "scripted"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "noun"),
+    [
+        (["train", "sft", "absent.toml"], "recipe"),
+        (["report", "--groups", "absent.toml"], "file of groups"),
+        (["judge", "absent.toml", "--linear"], "study"),
+        (["guard", "check", "absent.toml"], "guard's file"),
+        (["guard", "check", "guard.toml"], "policy"),
+        (
+            ["debate", "-d", "world", "--limit", "1", "--max-cost", "1", "--prices", "absent.toml"],
+            "price table",
+        ),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_a_file_that_is_not_there_is_called_what_it_would_be(
+    capsys, tmp_path, monkeypatch, words, noun
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("guard.toml").write_text(GUARD)
+    assert (
+        one_line(capsys, words) == f"oversight: {noun} 'absent.toml': No such file or directory\n"
+    )
+
+
+def test_what_a_file_lacks_is_to_be_given_in_it_and_by_set_in_a_recipe_alone(
+    capsys, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.toml").write_text("port = 1\n")
+    said = one_line(capsys, ["guard", "check", "x.toml"])
+    assert "setting 'upstreams' is missing; give it in the guard's file\n" in said
+    Path("x.toml").write_text("currency = 'EUR'\n")
+    priced = ["debate", "-d", "world", "--limit", "1", "--max-cost", "1", "--prices", "x.toml"]
+    said = one_line(capsys, priced)
+    assert "setting 'models' is missing; give it in the price table\n" in said
+
+
 def test_a_value_of_set_that_is_too_deep_is_one_line(capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "seed" in one_line(capsys, ["debate", "--set", "seed=" + "[" * 100_000])[:200]
@@ -127,6 +172,14 @@ def test_a_session_whose_store_cannot_be_written_ends_and_says_so(tmp_path) -> N
         "prompts debater --copy PLACE/x.toml",
         "store seal --store none.db --out PLACE/x",
         "constitution lint --store none.db --html PLACE/x.html",
+        "inspect --store none.db --html PLACE/x.html",
+        "inspect --store none.db --png PLACE",
+        "guard evaluate RECIPES/guard/register.toml -d register --png PLACE/x.png",
+        "redteam run RECIPES/redteam/policy.toml --html PLACE/x.html",
+        "redteam run RECIPES/redteam/policy.toml --folder PLACE",
+        "redteam mend none.jsonl RECIPES/redteam/policy.toml --into PLACE",
+        "redteam loop RECIPES/redteam_judge.toml --quick --out PLACE",
+        "measure RECIPES/measured/suite.toml --quick --out PLACE",
         "debate --store PLACE/x.db",
         "critique c.toml --store PLACE/x.db",
         "critique c.toml --batch PLACE",

@@ -134,6 +134,7 @@ RUNNERS: dict[str, Runner] = {
     "redteam replay": redteam,
     "redteam run": redteam,
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),
+    "guard export": typed("guard", "export", "{folder}/words.jsonl", "--store", "{store}"),
     "import": imported,
     "judge": typed("judge", "--store", "{store}", "--keys"),
     "rate": typed("rate", "pairs", "--store", "{store}", "--keys"),

@@ -67,6 +67,17 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
         constitutions.read(tmp_path / "absent.toml")
 
 
+def test_a_missing_key_is_to_be_given_in_the_file_itself(tmp_path: Path) -> None:
+    path = tmp_path / "bare.toml"
+    path.write_text('[[principles]]\nid = "a"\ntext = "Be kind."\n', encoding="utf-8")
+
+    with pytest.raises(ConfigError) as caught:
+        constitutions.read(path)
+    assert str(caught.value) == (
+        f"{path}: setting 'description' is missing; give it in the constitution file"
+    )
+
+
 def write(folder: Path, name: str, includes: list[str], *ids: str, text: str = "A rule.") -> Path:
     lines = ["description = 'For tests.'", f"includes = {includes}"]
     for id_ in ids:

@@ -47,7 +47,7 @@ NOT_RUN = {
     },
     "docs/guard.md": {"oversight guard": GUARD, "curl": GUARD},
     "docs/hard_problems.md": {
-        "oversight measure": "tests/experiments/measured/test_running.py",
+        "oversight measure": "tests/experiments/measured/test_suite.py",
     },
     "docs/importing.md": {
         "oversight import nyu": "tests/interop/test_nyu.py",

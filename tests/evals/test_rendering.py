@@ -155,6 +155,12 @@ def test_the_page_is_whole_and_loads_nothing(report):
     assert "prefers-color-scheme: dark" in text
 
 
+def test_the_page_breaks_no_line_within_an_estimate(report):
+    page = html(report)
+    assert share(report.arms[0].accuracy.accuracy).replace(" ", "\xa0") in page
+    assert re.findall(r"\d %|% \[[−\d]|\[[−\d.]+, [−\d.]+\]", page) == []
+
+
 def test_pictures_of_the_page_are_drawings_in_both_themes(report):
     found = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", html(report))
     assert len(found) == len(set(found)) == 6

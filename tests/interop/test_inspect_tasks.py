@@ -23,7 +23,7 @@ from oversight.interop.inspect import Config, read
 from oversight.interop.inspect_files import InspectFile
 from oversight.store import Store
 from oversight.types import Debate, Judgment, PromptRecord, Question, Role, Turn, Verdict
-from tests.interop.test_inspect_logs import all_of, contents, written
+from tests.interop.inspect_logs import all_of, contents, written
 from tests.reporting.conftest import make_question, run_scripted
 from tests.tui.browser import Browser, chromium, in_chromium
 

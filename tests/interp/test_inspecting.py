@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from pathlib import Path
@@ -26,6 +27,7 @@ from oversight.interp.probes import FittedProbe
 from oversight.interp.reading import SiteReader
 from oversight.models import SEEDLING, resolve
 from oversight.store import Store
+from tests.reporting.conftest import make_question, run_scripted
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,7 @@ def test_the_command_shows_a_debate_and_draws_it(
         (["--attention", "9.0"], "the model has pattern.0 to pattern.3"),
         (["--probe", str(held)], "holds no probe"),
         (["--html", str(tmp_path)], "--html"),
+        (["--png", str(page)], "--png"),
         (["--model", "porter"], "another tokenizer"),
     ):
         assert run([*given, *more]) == 2
@@ -122,6 +125,40 @@ def test_the_command_shows_a_debate_and_draws_it(
         assert said.count("\n") == 1
     assert run(["inspect", "zz", "--store", str(held)]) != 0
     assert "no debate 'zz' (none begins so)" in capsys.readouterr().err
+
+
+def test_a_png_is_a_file_of_one_answer_and_no_name_of_a_folder(
+    held: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "i.png"
+    given = ["inspect", "--store", str(held), "--png", str(place)]
+    assert run(given) == 2
+    said = capsys.readouterr().err
+    assert f"--png {place}: each answer has a picture of its own; name a folder" in said
+    assert not place.exists()
+    assert run([*given, "--turn", "1"]) == 0
+    assert place.read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_several_debates_one_has_to_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def hold() -> list[str]:
+        with Store.open(path) as store:
+            await run_scripted(store, [make_question(0)], ["debate", "consultancy"])
+            return sorted(store.debate_ids())
+
+    path = tmp_path / "two.db"
+    ids = asyncio.run(hold())
+    assert len(ids) == 2
+    assert run(["inspect", "--store", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "holds 2 debates: name one, by its id or its beginning" in said
+    assert "''" not in said
+    with Store.open(tmp_path / "none.db"):
+        pass
+    assert run(["inspect", "--store", str(tmp_path / "none.db")]) == 2
+    assert "holds no debate yet" in capsys.readouterr().err
 
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m\n"

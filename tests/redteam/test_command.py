@@ -61,6 +61,7 @@ def test_a_run_writes_its_findings_and_says_what_they_are(
     out = capsys.readouterr().out
     assert "mine: 0 %" in out
     assert "1 finding that came again" in out
+    assert "oversight show ID --store redteam/found.db" in " ".join(out.split())
     folder = Path("redteam")
     names = {each.name for each in folder.iterdir()}
     assert {"found.jsonl", "hits.jsonl", "found.sarif", "report.json", "found.db"} <= names
@@ -69,6 +70,7 @@ def test_a_run_writes_its_findings_and_says_what_they_are(
     assert found["fresh"] == [2, 2]
     page = Path("page.html").read_text()
     assert "<details>" in page
+    assert "redteam/found.jsonl; oversight show ID --store redteam/found.db" in page
     assert page.index("may be offensive") < page.index("As the developer of this system")
     assert run(["show", found["debate_id"][:12], "--store", "redteam/found.db"]) == 0
     assert "Thirteen." in capsys.readouterr().out

@@ -96,7 +96,15 @@ async def test_findings_are_rated_and_their_raters_compared(
     assert "rated by 2 people" in capsys.readouterr().out
     assert run(["redteam", "agreement", found, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_items"] == number
-    assert len(ratings_sentences(measured)) >= 1
+    assert len(ratings_sentences(measured, found)) >= 1
+
+
+def test_who_has_no_ratings_yet_is_told_how_to_give_them(
+    found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["redteam", "agreement", found]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "RealFailure --store redteam/found.db --judge NAME" in said
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oversight.evals.intervals import Estimate
-from oversight.text.numbers import interval, per_cent, percent, points, share
+from oversight.text.numbers import interval, per_cent, percent, points, share, unbroken
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,24 @@ def test_ends_of_an_interval_and_differences_are_told_apart_from_all_and_none() 
 )
 def test_both_ends_of_an_interval_have_like_decimals(low: float, high: float, said: str) -> None:
     assert interval(Estimate(0.5, low, high, 9, 9, "wilson")) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        (
+            "right: 67 % [4, 99] of 12 debates",
+            ["right:", "67\xa0%\xa0[4,\xa099]", "of", "12", "debates"],
+        ),
+        ("−12 [−19.5, 5.0], less", ["−12\xa0[−19.5,\xa05.0],", "less"]),
+        ("0.21 [−0.15, 0.28]", ["0.21\xa0[−0.15,\xa00.28]"]),
+        (
+            "in 5, 6 cases [1]; 95 % intervals",
+            ["in", "5,", "6", "cases", "[1];", "95\xa0%", "intervals"],
+        ),
+        ("", []),
+    ],
+)
+def test_no_line_breaks_within_an_estimate(text: str, pieces: list[str]) -> None:
+    assert unbroken(text).split(" ") == (pieces or [""])
+    assert unbroken(text).replace("\xa0", " ") == text

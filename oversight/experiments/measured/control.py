@@ -104,7 +104,7 @@ class ControlState(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class ControlRun:
-    """What a graph's nodes know besides their state: the task, and the threshold."""
+    """Knowledge of a graph's nodes besides their state: the task, and the threshold."""
 
     task: ControlTask
     threshold: float

@@ -54,7 +54,7 @@ class SpeechPool:
 
     texts: list[list[str]]
     asked: list[str]
-    """What each prompt asks, and which answer it is to defend."""
+    """Question of each prompt, and the answer that it is to defend."""
     worth_PN: Floats
     belief_PN: Floats
 

@@ -199,7 +199,7 @@ class PartDone(JobDone):
     figures: dict[str, PartFigure]
     """The part's numbers by name, for tests and other programs."""
     series: dict[str, JsonValue]
-    """What the picture draws."""
+    """Numbers that the picture draws."""
     methods: tuple[str, ...]
 
 

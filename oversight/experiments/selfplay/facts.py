@@ -132,7 +132,7 @@ def as_done(kind: str, data: Mapping[str, Any], place: str) -> JobDone:
     try:
         return record.model_validate(data)
     except ValidationError as error:
+        said = describe(error, record, noun="record")
         raise CheckpointError(
-            f"{place} is no record of a job of the kind {kind!r} ({describe(error, record)}); "
-            f"{REMEDY}"
+            f"{place} is no record of a job of the kind {kind!r} ({said}); {REMEDY}"
         ) from None

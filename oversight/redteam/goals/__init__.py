@@ -329,7 +329,7 @@ def _goal(data: Mapping[str, Any], where: str) -> Goal:
     try:
         return Goal.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError(describe(error, Goal, where)) from None
+        raise ConfigError(describe(error, Goal, where, "file of goals")) from None
 
 
 SYLLABLES = ("ba", "do", "fe", "gu", "ka", "li", "mo", "nu", "pe", "ra", "so", "tu", "vi", "zo")
