@@ -18,6 +18,9 @@ WORKERS ?= 3
 # and each of some hundred processes all modules.
 export PYTHONDONTWRITEBYTECODE :=
 
+# A worker a core: threads of one would wait for a core that another has.
+test test-slow fuzz: export OMP_NUM_THREADS ?= 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-vllm fuzz check lint format bench bench-training bench-vllm docs clean
 
