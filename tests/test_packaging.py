@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 TOP_LEVEL = ("agents", "constitutions", "graphs", "tui")
 
@@ -110,3 +116,62 @@ def test_importing_loads_no_heavy_library(statement: str) -> None:
 def test_listing_names_imports_none_of_them() -> None:
     modules = loaded_after("from oversight import registry; registry.names('agents')")
     assert not any(name.startswith("oversight.agents") for name in modules)
+
+
+def needed(names: Iterable[str]) -> set[str]:
+    """Distributions that these requirements bring, themselves included, without their extras."""
+    found: set[str] = set()
+    todo = [Requirement(name) for name in names]
+    while todo:
+        each = todo.pop()
+        name = canonicalize_name(each.name)
+        if name in found or (each.marker and not each.marker.evaluate({"extra": ""})):
+            continue
+        found.add(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            todo += map(Requirement, metadata.requires(name) or ())
+    return found
+
+
+WITHOUT = """
+import importlib.machinery, sys
+hidden, plain = set({hidden!r}), importlib.machinery.PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in hidden else plain(name, path, target)
+importlib.machinery.PathFinder.find_spec = find_spec
+from oversight.cli.main import run
+sys.exit(next((code for words in {commands!r} if (code := run(words))), 0))
+"""
+"""Runs commands where the packages that only extras bring cannot be found."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_debates_and_training_need_no_package_of_an_extra(
+    project: dict[str, Any], tmp_path: Path
+) -> None:
+    base = needed([*project["project"]["dependencies"], "setuptools"]) | {"oversight"}
+    homes = metadata.packages_distributions()
+    hidden = [
+        module
+        for module, dists in homes.items()
+        if not {canonicalize_name(each) for each in dists} & base
+    ]
+    assert {"peft", "trl", "pandas"} <= {*hidden}
+    rows = tmp_path / "rows.parquet"
+    values = (f"data.path={rows}", "model.path=seedling", "steps=1", "batch_size=1")
+    given = [word for value in values for word in ("--set", value)]
+    (tmp_path / "r.toml").write_text('out = "run"\n[model]\n[data]\n[optimizer]\n')
+    commands = [
+        ["debate", "-d", "world", "--limit", "2", "-p", "debate_single_turn"],
+        ["export", str(rows)],
+        ["report", "--html", "report"],
+        *(["train", kind, "r.toml", "--dry-run", *given] for kind in ("sft", "dpo")),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(hidden=hidden, commands=commands)],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "report").exists()

@@ -133,16 +133,15 @@ def describe(
     first = errors[0]
     loc, kinds = _alternatives(errors)
     # A file's name is no part of a setting's: it would be copied into --set with it.
-    file, inside = (f"{where}: ", "") if where.endswith(".toml") else ("", where)
+    file, inside = (f"{where}: ", "") if _OF_FILE.search(where) else ("", where)
     setting = ".".join([inside] * bool(inside) + [str(part) for part in loc])
-    place = ".".join([where] * bool(where) + [str(part) for part in loc])
     rest = len(errors) - 1
     more = f" ({rest} more)" if rest else ""
     if kinds:
         others = sum(each["loc"][: len(loc)] != loc for each in errors)
         more = f" ({others} more)" if others else ""
         shown = without_login(repr(first["input"]))
-        return f"{place} = {shown}: give {' or '.join(kinds)}{more}"
+        return f"{file}{setting} = {shown}: give {' or '.join(kinds)}{more}"
     if first["type"] == "extra_forbidden":
         meant = model.name_here(str(loc[-1])) if issubclass(model, Settings) else None
         if meant is not None:
@@ -169,9 +168,10 @@ def describe(
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
         reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
     value = shortened(without_login(repr(first["input"])), MAX_SHOWN)
-    return f"{place} = {value}: {reason}{more}" if place else f"{reason}{more}"
+    return f"{file}{setting} = {value}: {reason}{more}" if setting else f"{file}{reason}{more}"
 
 
+_OF_FILE = re.compile(r"\.(toml|jsonl?)(, line \d+)?$")
 MAX_SHOWN = 200
 """Characters of a wrong value that a message shows."""
 

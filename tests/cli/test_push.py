@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils._xet import abort_xet_session
 
 from oversight.cli.main import run
 from oversight.redaction import name_of_secret
@@ -67,6 +69,19 @@ def model(tmp_path: Path) -> Path:
 
 
 SENT = {"config.json", "model.safetensors", "tokenizer.json", "README.md", ".gitattributes"}
+
+
+@pytest.fixture
+def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """The hub, with big files by `hf_xet` as its library does where that is installed."""
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
+    monkeypatch.setenv("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("HF_XET_CLIENT_RETRY_BASE_DELAY", "10ms")
+    abort_xet_session()  # one of another test has read its variables
+    yield hub
+    abort_xet_session()
 
 
 def pushed(*args: object) -> int:
@@ -428,12 +443,79 @@ def test_what_oversight_did_not_export_is_refused(
     assert not hub.asked
 
 
-def test_the_program_itself_pushes_by_its_environment(hub: Hub, model: Path) -> None:
+@pytest.mark.parametrize("has_grants", [True, False], ids=["grants", "older store"])
+def test_big_files_reach_the_store_of_xet_byte_for_byte(
+    xet: Hub, model: Path, capsys: pytest.CaptureFixture[str], has_grants: bool
+) -> None:
+    xet.xet.has_grants = has_grants
+    draws = np.random.default_rng(4711)
+    noise = draws.bytes(200_000)  # is kept as it is, the next are packed in two ways
+    weights = noise + WEIGHTS * 20 + draws.normal(size=100_001).astype(np.float32).tobytes() + b"x"
+    (model / "model" / "model.safetensors").write_bytes(weights)
+    assert pushed(model) == 0
+    files = xet.repositories[MODEL].files()
+    assert set(files) == SENT
+    assert files["model.safetensors"] == weights
+    assert xet.num("POST .*/lfs/") == 0
+    assert xet.num("PUT /xet/grants/") == has_grants
+    assert xet.num("POST /xet/v1/xorbs/") == (not has_grants)
+    capsys.readouterr()
+    assert pushed(model) == 0
+    assert "nothing has changed, 4 files stand there already" in capsys.readouterr().out
+    assert xet.num("PUT /xet/grants/|POST /xet/v1/xorbs/") == 1
+
+
+@pytest.mark.parametrize("drops", ["POST .*/commit/", "POST /xet/v./shards"])
+def test_chunks_that_the_store_of_xet_has_are_not_uploaded_again(
+    xet: Hub, model: Path, capsys: pytest.CaptureFixture[str], drops: str
+) -> None:
+    xet.drops = drops
+    assert pushed(model) == 1
+    assert "what was uploaded is not uploaded again" in refusal(capsys)
+    xet.drops = ""
+    assert pushed(model) == 0
+    assert xet.repositories[MODEL].files()["model.safetensors"] == WEIGHTS
+    assert xet.num("PUT /xet/grants/") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(401, "does not know this token (401)"), (403, "may not write to lab/judge (403)")],
+)
+def test_a_token_that_may_not_write_is_told_the_same_by_xet(
+    xet: Hub, model: Path, capsys: pytest.CaptureFixture[str], status: int, said: str
+) -> None:
+    xet.failing = {"xet-write-token": status}
+    assert pushed(model) == 2
+    assert said in refusal(capsys)
+
+
+def test_a_store_of_xet_that_refuses_or_is_out_of_reach_is_named_with_the_way_around_it(
+    xet: Hub, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xet.failing = {"POST /xet/v1/xorb-grants/": 503}
+    assert pushed(model) == 1
+    assert "keeps big files, refuses this (503); the same command goes on" in refusal(capsys)
+    xet.failing = {}
+    xet.xet.url = "http://127.0.0.1:9"
+    assert pushed(model) == 1
+    said = refusal(capsys)
+    assert said.startswith(f"oversight: http://127.0.0.1:9, where {xet.url} keeps big files, does")
+    assert "HF_HUB_DISABLE_XET=1" in said
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    assert pushed(model) == 0
+    assert xet.repositories[MODEL].files()["model.safetensors"] == WEIGHTS
+
+
+@pytest.mark.parametrize("disabled", ["1", "0"])
+def test_the_program_itself_pushes_by_its_environment(disabled: str, hub: Hub, model: Path) -> None:
     """As a user's shell starts it: the library reads its own variables."""
-    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": disabled}
+    own["HF_HOME"] = str(model / "home")
     words = [sys.executable, "-m", "oversight.cli.main", "push", str(model), "--repo", REPO]
     done = subprocess.run(
         words, env=os.environ | own, capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert set(hub.repositories[MODEL].files()) == SENT
+    assert bool(hub.num("/xet/")) == (disabled == "0")

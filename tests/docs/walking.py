@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import uvicorn
 
@@ -147,6 +148,15 @@ def take(part: Part) -> None:
             patch.setattr(sys, "argv", ["oversight", *words])
             patch.setattr(uvicorn.Server, "run", _visited)
             assert run(words) == 0, f"oversight {shlex.join(words)}"
+        if words[0] == "export":
+            assert _num_rows(Path(words[1])), f"no row by oversight {shlex.join(words)}"
+
+
+def _num_rows(path: Path) -> int:
+    """Rows of a file that was exported; at least 1 of another kind of file or a folder."""
+    if path.suffix == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    return len(path.read_text("utf-8").splitlines()) if path.suffix == ".jsonl" else path.exists()
 
 
 STANDS_FOR = dict.fromkeys(("start.db", "sl.db", "rl.db"), "critique.db")

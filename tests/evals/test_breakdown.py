@@ -208,7 +208,7 @@ def test_small_amounts_keep_the_digits_that_show_them():
     [
         (
             "[models.m]\nprompt = -1\ncompletion = 1",
-            "models.m.prompt = -1: Input should be greater",
+            ".toml: models.m.prompt = -1: Input should be greater",
         ),
         ("[models.m]\nprompt = 1", "setting 'models.m.completion' is missing"),
         ("currency = 'USD'", "setting 'models' is missing"),

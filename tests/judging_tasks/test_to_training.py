@@ -104,4 +104,4 @@ def test_the_command_says_what_is_wrong(records, monkeypatch, tmp_path, capsys):
     assert "pairs" in capsys.readouterr().err
     (tmp_path / "study.toml").write_text('overlap = "many"\n')
     assert run(["rate", "pairs", "study.toml"]) == 2
-    assert "study.toml.overlap" in capsys.readouterr().err
+    assert "study.toml: overlap = " in capsys.readouterr().err

@@ -37,6 +37,11 @@ LEFT_OUT = (
 """Patterns of files that are not sent by default: hidden ones, checkpoints, states of optimizers,
 logs of events, and what another process is writing."""
 
+XET_FAILURE = re.compile(
+    r"(?:\((\d{3})\b[^)]*\), domain: |for url \()(https?://[^/\s)?]+)([^\s)?]*)"
+)
+"""How `hf_xet` words that an address refused (with a status) or did not answer."""
+
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
 BLOCK = 1 << 20
 OVERLAP = 4096
@@ -427,7 +432,11 @@ def _told(goods: Shipment, endpoint: str) -> Iterator[None]:
         chain = [*_causes(error)]
         refused = [each for each in chain if isinstance(each, HfHubHTTPError)]
         if refused:
-            raise _refusal(goods, endpoint, refused[-1]) from None
+            answer = refused[-1]
+            told = " ".join(str(answer.server_message or "").split())
+            raise _refusal(goods, endpoint, answer.response.status_code, told) from None
+        if of_xet := XET_FAILURE.search(str(chain[-1])):
+            raise _of_xet(goods, endpoint, *of_xet.groups()) from None
         if isinstance(chain[-1], OSError) and chain[-1].filename:
             raise chain[-1] from None
         said = next(iter(str(chain[-1]).strip().splitlines()), "") or type(chain[-1]).__name__
@@ -456,10 +465,19 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__
 
 
-def _refusal(goods: Shipment, endpoint: str, error: Any) -> Exception:
+def _of_xet(goods: Shipment, endpoint: str, status: str | None, host: str, path: str) -> Exception:
+    """The error that stands for one of `hf_xet`, by its answer's status and where it came from."""
+    if status and "/xet-write-token/" in path:
+        return _refusal(goods, endpoint, int(status), "")
+    failed = f"refuses this ({status})" if status else "does not answer"
+    return HubError(
+        f"{host}, where {endpoint} keeps big files, {failed}; the same command goes on: what was "
+        f"uploaded is not uploaded again. HF_HUB_DISABLE_XET=1 sends them by {endpoint} itself"
+    )
+
+
+def _refusal(goods: Shipment, endpoint: str, status: int, said: str) -> Exception:
     """The error that stands for an answer of the hub."""
-    status: int = error.response.status_code
-    said = " ".join(str(error.server_message or "").split())
     told = f"{status}: {said}" if said else str(status)
     owner = goods.repo.split("/")[0]
     mend = {

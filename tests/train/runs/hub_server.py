@@ -1,7 +1,8 @@
 """A hub on loopback: the part of the Hugging Face hub's protocol that a push speaks.
 
 Repositories, branches, preupload with the objects that stand there already, LFS batches with
-uploads and their verification, and commits. It keeps what it is sent, byte for byte.
+uploads and their verification, the store of the Xet protocol (`xet_store.py`), and commits. It
+keeps what it is sent, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
+
+from tests.train.runs.xet_store import XetStore
 
 TOKEN = "hf_LoopbackToken4711"
 OWNER = "lab"
@@ -58,6 +61,7 @@ class Hub:
     """By type and name, such as `models/lab/judge`."""
     objects: dict[str, bytes] = field(default_factory=dict)
     """Uploaded content by its SHA-256."""
+    xet: XetStore = field(default_factory=XetStore)
     asked: list[str] = field(default_factory=list)
     """Method and path of each request."""
     failing: dict[str, int] = field(default_factory=dict)
@@ -102,6 +106,11 @@ class Handler(BaseHTTPRequestHandler):
             assert hashlib.sha256(body).hexdigest() == found[1]
             self.hub.objects[found[1]] = body
             return self.say(200, {})
+        if path.startswith("/xet/"):
+            token = self.headers.get("authorization")
+            said, whole = self.hub.xet.answer(method, path.removeprefix("/xet"), token, body)
+            self.hub.objects |= whole
+            return self.say(*said)
         if self.headers.get("authorization") != f"Bearer {TOKEN}":
             return self.say(401, {"error": "Invalid credentials in Authorization header"})
         return self.api(
@@ -132,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
             )
         if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/(\w+)", path):
             return self.large(found[3], body)
-        found = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(\w+)/([^/]+))?", path)
+        found = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/([\w-]+)/([^/]+))?", path)
         repository = found and self.hub.repositories.get(f"{found[1]}/{found[2]}")
         if not found or repository is None:
             return self.say(
@@ -146,6 +155,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.say(409 if is_there else 201, {})
         if branch not in repository.branches:
             return self.say(404, {"error": "no branch"}, ("x-error-code", "RevisionNotFound"))
+        if found[3] == "xet-write-token":
+            return self.say(200, self.hub.xet.token())
         if found[3] == "preupload":
             return self.preupload(repository.files(branch), body)
         if found[3] == "commit":
@@ -242,7 +253,7 @@ def serving() -> Iterator[Hub]:
     handler = type("OneHub", (Handler,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True  # a client keeps its connection open
-        hub.url = f"http://127.0.0.1:{server.server_port}"
+        hub.url = hub.xet.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
