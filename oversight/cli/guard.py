@@ -47,6 +47,7 @@ def serve(
     from oversight.guard.serving import fastest_loop, keys_from, open_server
     from oversight.guard.serving import serve as serve_until_stopped
     from oversight.guard.settings import GuardFileSettings
+    from oversight.guard.telemetry import logged
     from oversight.reporting.server import is_loopback, listen
 
     settings = GuardFileSettings.read(path)
@@ -70,6 +71,7 @@ def serve(
     # Ctrl-C is how a person ends it, and no failure.
     with (
         listening,
+        logged(settings.log),
         contextlib.suppress(KeyboardInterrupt),
         asyncio.Runner(loop_factory=fastest_loop()) as runner,
     ):

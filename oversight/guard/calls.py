@@ -13,7 +13,13 @@ from uuid import uuid4
 from oversight.guard.policy import Action
 from oversight.guard.screening import Finding, strongest
 from oversight.guard.streaming import SentPiece
-from oversight.guard.upstreams import ROLES, ApiError, Json, Path, invalid
+from oversight.guard.upstreams import ROLES, TRACE, ApiError, Json, Path, TraceIds, invalid
+
+OPTIONS = (
+    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "seed", "stop", "n"),
+    *("frequency_penalty", "presence_penalty", "stream", "user"),
+)
+"""Fields of a request, without its words, that its record has."""
 
 
 class CallOutcome(StrEnum):
@@ -63,6 +69,15 @@ class Call:
     """Of checks that weigh whole exchanges, whatever they found; the highest of all choices."""
     upstream_s: float = 0.0
     """Of these, the time in which the model was waited for."""
+    options: Json = field(default_factory=dict)
+    """Fields of the request that say how it is to be answered (`OPTIONS`)."""
+    trace: TraceIds | None = field(default_factory=TRACE.get)
+    asked: float = 0.0
+    """Moment at which the model was asked, on the clock of `started`; 0 if it was not."""
+    first: float = 0.0
+    """Moment of its first event, of an answer that is streamed."""
+    answered_by: str = ""
+    """The model's name as its answer has it."""
 
     @property
     def action(self) -> Action:

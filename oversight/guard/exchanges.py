@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from oversight.guard.calls import (
+    OPTIONS,
     Call,
     CallOutcome,
     ChoiceRecord,
@@ -69,10 +70,11 @@ class ModelGuard:
             stop = await self._screen(call)
             if stop is not None:
                 return self._refused_whole(call, stop, number_of(body))
-            started = time.perf_counter()
+            call.asked = time.perf_counter()
             answer = await upstream.answer(path, self._sent(call, body))
-            call.upstream_s = time.perf_counter() - started
+            call.upstream_s = time.perf_counter() - call.asked
             call.usage = answer.get("usage") or {}
+            call.answered_by = str(answer.get("model") or "")
             choices = answer.get("choices")
             if not isinstance(choices, list):
                 raise ApiError("the model's answer has no choices", 502, "upstream_error")
@@ -107,6 +109,7 @@ class ModelGuard:
                     yield event
                 return
             run = StreamedChoices(self, call, upstream, number_of(body))
+            call.asked = time.perf_counter()
             async with aclosing(upstream.stream(path, self._sent(call, body))) as events:
                 async for event in events:
                     async for checked in run.take(event):
@@ -128,6 +131,7 @@ class ModelGuard:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise invalid("model: name the model, as GET /v1/models lists them", "model")
+        call.options = {name: body[name] for name in OPTIONS if body.get(name) is not None}
         call.model, call.messages = model, messages_of(call.path, body)
         return self._upstream(model)
 
@@ -352,6 +356,9 @@ class StreamedChoices:
 
     async def take(self, event: Json) -> AsyncGenerator[Json, None]:
         """The events that can be sent once this one has come."""
+        if not self._call.first:
+            self._call.first = time.perf_counter()
+            self._call.answered_by = str(event.get("model") or "")
         self._head = {k: v for k, v in event.items() if k not in ("choices", "usage")}
         self._head["id"] = public_id(self._call)
         given = event.get("choices")

@@ -33,8 +33,9 @@ from oversight.guard.feedback import FeedbackDesk
 from oversight.guard.monitoring import AlarmTeller, Meters
 from oversight.guard.recording import Recorder
 from oversight.guard.settings import GuardFileSettings, LimitSettings
+from oversight.guard.telemetry import CallTracer, TokenMeters, log_call
 from oversight.guard.trials import check_cases
-from oversight.guard.upstreams import ApiError, Json, Path, invalid
+from oversight.guard.upstreams import TRACE, ApiError, Json, Path, TraceIds, invalid
 from oversight.redaction import register
 from oversight.store import Store
 
@@ -57,6 +58,8 @@ class GuardServer:
         self.guard, self.limits = guard, limits
         self.desk: FeedbackDesk | None = None
         """Where users' words go; None where no calls are kept."""
+        self.is_traced = False
+        """True where calls are told to a collector."""
         self.meters = Meters()
         self._keys = tuple(key.encode() for key in keys)
         self._closing = on_end
@@ -160,6 +163,8 @@ class GuardServer:
     async def _answered(self, request: Request, path: Path) -> Response:
         """The answer to a call; every one that comes is counted once as it ends."""
         self.meters.begin()
+        if self.is_traced:
+            TRACE.set(TraceIds.begun(request.headers.get("traceparent", "")))
         outcome = ["failed"]
         handed_over = False
         try:
@@ -401,6 +406,15 @@ async def open_server(
     guard = ModelGuard(policy, settings.open_upstreams())
     closing: list[Callable[[], Awaitable[None]]] = []
     server = GuardServer(guard, settings.limits, keys, closing)
+    guard.watch(TokenMeters(server.meters.registry, settings.read_prices(around)).add)
+    guard.watch(log_call)
+    if settings.telemetry is not None:
+        facts = {"guard.policy.name": policy.name, "guard.policy.version": policy.settings.version}
+        facts["guard.policy.hash"] = policy.fingerprint[:16]
+        tracer = CallTracer(settings.telemetry, settings.upstreams, facts)
+        server.is_traced = True
+        guard.watch(tracer.add)
+        closing.append(tracer.aclose)
     if settings.drift is not None:
         teller = AlarmTeller(settings.drift.webhook)
         closing.append(teller.aclose)
@@ -427,6 +441,7 @@ async def serve(server: GuardServer, listening: socket.socket) -> None:
     config = uvicorn.Config(
         server.app,
         log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,

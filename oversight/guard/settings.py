@@ -19,17 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from oversight.config import EngineSettings, Settings, read_toml
+from oversight.config import EngineSettings, PriceTable, Settings, read_toml
 from oversight.engines import check_engine, open_engine
 from oversight.errors import ConfigError
 from oversight.guard.drift import DriftSettings
 from oversight.guard.feedback import FeedbackSettings
 from oversight.guard.policy import Policy, read_policy
 from oversight.guard.server_upstreams import ServerUpstream
+from oversight.guard.telemetry import TelemetrySettings
 from oversight.guard.upstreams import EngineUpstream, Upstream, UpstreamSettings
 from oversight.registry import nearest
 from oversight.types import Engine, EngineSpec
@@ -69,6 +70,12 @@ class GuardFileSettings(Settings):
     limits: LimitSettings = LimitSettings()
     drift: DriftSettings | None = None
     """Watch over the traffic; there is none without `[drift]`."""
+    telemetry: TelemetrySettings | None = None
+    """Spans and metrics for a collector of OpenTelemetry; there are none without `[telemetry]`."""
+    log: Literal["plain", "json"] = "plain"
+    """Form of the log on stderr; as JSON, it has a line of each call, without a word of it."""
+    prices: Path | None = None
+    """A TOML file of prices by model, from the working directory or beside this one."""
     feedback: FeedbackSettings = FeedbackSettings()
     """Limits of `POST /v1/feedback`, which is there where `store` is."""
 
@@ -113,6 +120,18 @@ class GuardFileSettings(Settings):
     def read_policy(self, around: Path | None = None) -> Policy:
         """The policy with its checks; raises as `policy.read_policy`."""
         return read_policy(self.policy, around, self.opener())
+
+    def read_prices(self, around: Path | None = None) -> PriceTable | None:
+        """The prices; None without a file of them.
+
+        Raises:
+            ConfigError: It cannot be read, or a price is wrong.
+        """
+        if self.prices is None:
+            return None
+        beside = None if around is None else around / self.prices
+        path = beside if beside is not None and not self.prices.is_file() else self.prices
+        return PriceTable.read(path)
 
     def open_upstreams(self) -> dict[str, Upstream]:
         """The models behind the guard, checked to be there.

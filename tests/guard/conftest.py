@@ -60,6 +60,7 @@ class Simulated:
     def __init__(self) -> None:
         self.words: list[str] = ["Hello ", "there."]
         self.bodies: list[Json] = []
+        self.headers: list[dict[str, str]] = []
         self.choices: Callable[[Json], list[Json]] | None = None
         self.events: list[Json] | None = None
         self.pause_s = 0.0
@@ -95,6 +96,7 @@ class Simulated:
 
     async def _chat(self, request: Request) -> Response:
         body = json.loads(await request.body())
+        self.headers.append(dict(request.headers))
         self.bodies.append(body)
         if self.answer is not None:
             return self.answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Literal, get_args
 
@@ -16,6 +17,7 @@ from pydantic import Field
 from oversight.config import Settings
 from oversight.guard.checks.base import FoundStretch, Passage, Reading, Surroundings
 from oversight.guard.checks.patterns import compiled, longest_match
+from oversight.guard.streaming import TextRule, checked_whole
 
 NAMES = {
     "personal_data": "E-mail and IP addresses; telephone, card, account and security numbers.",
@@ -160,6 +162,19 @@ class KindsCheck:
 def build(config: Config, around: Surroundings) -> KindsCheck:
     """The check of secrets."""
     return KindsCheck({kind: SECRETS[kind] for kind in config.kinds})
+
+
+@lru_cache(maxsize=1)
+def _secret_rules() -> tuple[TextRule, ...]:
+    return tuple(
+        TextRule(kind, KindsCheck({kind: form}), replacement=f"[secret: {kind}]")
+        for kind, form in SECRETS.items()
+    )
+
+
+def without_secrets(text: str) -> str:
+    """A text with `[secret: KIND]` in place of all that has the form of a key or a token."""
+    return checked_whole(_secret_rules(), text)[0]
 
 
 def named(name: str) -> SimpleNamespace:
