@@ -112,6 +112,64 @@ def check(path: GuardFile) -> None:
         typer.echo(f"system prompt: hash {system_hash(policy.settings.system)}")
 
 
+@guard.command()
+def monitor(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Address of the guard, as `serve` prints it.")
+    ] = "http://127.0.0.1:8080",
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two readings.")] = 2.0,
+    window: Annotated[
+        float, typer.Option(min=1.0, help="Seconds that the figures of late are of.")
+    ] = 60.0,
+    num: Annotated[
+        int, typer.Option(min=0, help="Readings after which it ends; 0 goes on until Ctrl-C.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show what a guard that serves is doing: requests, refusals, checks, latency, cost, alarms.
+
+    A screen in a terminal; a line for each reading where the output goes elsewhere.
+    """
+    import json
+    import sys
+    import time
+
+    import httpx
+    from rich.console import Console
+    from rich.live import Live
+
+    from oversight.guard.watching import GuardMonitor, plain_line, read_guard, screen
+
+    address = url.rstrip("/").removesuffix("/v1")
+    watch, console = GuardMonitor(window), Console()
+    is_screen = console.is_terminal and not as_json
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))  # how a person ends it
+        client = stack.enter_context(httpx.Client(timeout=5.0, trust_env=False))
+        found = watch.take(read_guard(client, address))
+        live = None
+        if is_screen:
+            live = Live(console=console, screen=True, auto_refresh=False)
+            stack.enter_context(live)
+        number, problem = 1, ""
+        while True:
+            if live is not None:
+                live.update(screen(found, address, console.height, problem), refresh=True)
+            elif problem:
+                typer.echo(problem, err=True)
+            else:
+                typer.echo(json.dumps(found.json()) if as_json else visible(plain_line(found)))
+                sys.stdout.flush()
+            if number == num:
+                break
+            time.sleep(every)
+            number += 1
+            try:
+                found, problem = watch.take(read_guard(client, address)), ""
+            except ConfigError as error:  # it may come back
+                problem = visible(str(error))
+
+
 class GuardRows(StrEnum):
     """Rows that users' words become."""
 
