@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from enum import StrEnum
 from pathlib import Path
@@ -17,11 +18,22 @@ from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
     from oversight.guard.policy import Policy
+    from oversight.text.numbers import Table
 
 guard = CommandLine(
     help="Guard a model: check what goes in and what comes out by a policy.",
     no_args_is_help=True,
 )
+
+
+class SwitchTo(StrEnum):
+    """The one that is to answer."""
+
+    CANDIDATE = "candidate"
+    MAIN = "main"
+    TRIAL = "trial"
+
+
 GuardFile = Annotated[
     Path, typer.Argument(metavar="GUARD.toml", help="File of the guard: policy, models, limits.")
 ]
@@ -170,6 +182,59 @@ def monitor(
                 problem = visible(str(error))
 
 
+@guard.command()
+def switch(
+    path: GuardFile,
+    to: Annotated[
+        SwitchTo,
+        typer.Argument(
+            metavar="TO",
+            help="candidate answers all; main takes it all back; trial goes on as the file says.",
+        ),
+    ],
+) -> None:
+    """Let the candidate answer, or the main model again; no call is dropped.
+
+    The guard that serves takes it up within a second; calls under way end as they began.
+    """
+    from oversight.guard.candidate import Serving, write_switch
+    from oversight.guard.settings import GuardFileSettings
+
+    settings = GuardFileSettings.read(path)
+    written = write_switch(settings.candidate, path.parent, Serving(to.value))
+    typer.echo(visible(f"{written}: {to.value} answers from now on"))
+
+
+@guard.command()
+def compare(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Address of the guard, as `serve` prints it.")
+    ] = "http://127.0.0.1:8080",
+    as_json: Json = False,
+) -> None:
+    """Compare the candidate with the model and the policy in use, as far as calls have come.
+
+    Of a shadow on the same calls, of a canary on those of other users; in intervals the calls of
+    one user count together. A guard with keys wants one of them in OVERSIGHT_GUARD_KEYS.
+    """
+    import json
+
+    from oversight.guard.candidate import read_trial, trial_tables
+
+    key = os.environ.get("OVERSIGHT_GUARD_KEYS", "").partition(",")[0].strip()
+    found = read_trial(url.rstrip("/").removesuffix("/v1"), key)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    tables = trial_tables(found)
+    for table in tables:
+        _show(table)
+        typer.echo(visible(f"{table.note}\n"))
+    if not tables:
+        typer.echo("nothing to compare yet: no call has been shadowed, or been answered by both")
+    typer.echo(visible(f"{found['serving']} answers now"))
+
+
 class GuardRows(StrEnum):
     """Rows that users' words become."""
 
@@ -306,7 +371,6 @@ def evaluate(
     import json
 
     from rich.console import Console
-    from rich.table import Table as RichTable
 
     from oversight.guard.evaluating import evaluate_guard
     from oversight.guard.settings import GuardFileSettings
@@ -328,13 +392,22 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(evaluation_json(found), indent=2))
         return
+    _show(evaluation_table(found))
     console = Console()
-    table = evaluation_table(found)
+    for sentence in sentences(found):
+        console.print(rich_text(sentence))
+
+
+def _show(table: Table) -> None:
+    """Print a table."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from oversight.text.terminal import rich_text
+
     shown = RichTable(box=None, pad_edge=False, title=rich_text(table.title), title_justify="left")
     for column in table.columns:
         shown.add_column(rich_text(column, style="dim"))
     for row in table.rows:
         shown.add_row(*map(rich_text, row))
-    console.print(shown)
-    for sentence in sentences(found):
-        console.print(rich_text(sentence))
+    Console().print(shown)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from oversight.guard.policy import Action
+from oversight.guard.policy import Action, Policy
 from oversight.guard.screening import Finding, strongest
 from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ROLES, TRACE, ApiError, Json, Path, TraceIds, invalid
 
-OPTIONS = (
-    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "seed", "stop", "n"),
-    *("frequency_penalty", "presence_penalty", "stream", "user"),
-)
-"""Fields of a request, without its words, that its record has."""
+USER: ContextVar[str] = ContextVar("user", default="")
+"""Pseudonym of whoever sent the request that is under way."""
 
 
 class CallOutcome(StrEnum):
@@ -69,8 +67,12 @@ class Call:
     """Of checks that weigh whole exchanges, whatever they found; the highest of all choices."""
     upstream_s: float = 0.0
     """Of these, the time in which the model was waited for."""
-    options: Json = field(default_factory=dict)
-    """Fields of the request that say how it is to be answered (`OPTIONS`)."""
+    body: Json = field(default_factory=dict)
+    """The whole request."""
+    policy: Policy | None = None
+    """The policy that it was checked by."""
+    user: str = field(default_factory=USER.get)
+    """A pseudonym of whoever asked."""
     trace: TraceIds | None = field(default_factory=TRACE.get)
     asked: float = 0.0
     """Moment at which the model was asked, on the clock of `started`; 0 if it was not."""

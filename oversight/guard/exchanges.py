@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Any
 
 from oversight.guard.calls import (
-    OPTIONS,
     Call,
     CallOutcome,
     ChoiceRecord,
@@ -39,13 +38,13 @@ class ModelGuard:
         on_end: Sequence[Callable[[Call], None]] = (),
     ) -> None:
         self.policy = policy
-        self._upstreams = upstreams
+        self.upstreams = upstreams
         self._on_end = on_end
 
     async def models(self) -> list[str]:
         """Names that a client can ask for."""
         found: dict[str, None] = {}
-        for name, upstream in self._upstreams.items():
+        for name, upstream in self.upstreams.items():
             found |= dict.fromkeys(await upstream.models() or (name,))
         return list(found)
 
@@ -64,7 +63,7 @@ class ModelGuard:
         Raises:
             ApiError: The request is wrong, is blocked, or the model could not answer.
         """
-        call = Call(path)
+        call = Call(path, body=body, policy=self.policy)
         try:
             upstream = self._begin(call, body)
             stop = await self._screen(call)
@@ -100,7 +99,7 @@ class ModelGuard:
         Raises:
             ApiError: As `whole`; before the first event where it is known by then.
         """
-        call = Call(path)
+        call = Call(path, body=body, policy=self.policy)
         try:
             upstream = self._begin(call, body)
             stop = await self._screen(call)
@@ -131,18 +130,17 @@ class ModelGuard:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise invalid("model: name the model, as GET /v1/models lists them", "model")
-        call.options = {name: body[name] for name in OPTIONS if body.get(name) is not None}
         call.model, call.messages = model, messages_of(call.path, body)
         return self._upstream(model)
 
     def _upstream(self, model: str) -> Upstream:
-        if model in self._upstreams:
-            return self._upstreams[model]
-        others = [each for name, each in self._upstreams.items() if name == "*"]
+        if model in self.upstreams:
+            return self.upstreams[model]
+        others = [each for name, each in self.upstreams.items() if name == "*"]
         if others:
             return others[0]
         raise ApiError(
-            f"model = {model!r}: there is no such model here.{nearest(model, self._upstreams)}",
+            f"model = {model!r}: there is no such model here.{nearest(model, self.upstreams)}",
             404,
             "invalid_request_error",
             "model_not_found",
@@ -294,7 +292,7 @@ class ModelGuard:
 
     async def aclose(self) -> None:
         """Close the models and the checks."""
-        for upstream in self._upstreams.values():
+        for upstream in self.upstreams.values():
             await upstream.aclose()
         await self.policy.aclose()
 

@@ -133,7 +133,7 @@ class Recorder:
 
     async def _write(self, call: Call) -> None:
         try:
-            await self._store.append(*records_of(call, self._policy))
+            await self._store.append(*records_of(call, call.policy or self._policy))
         except (OversightError, ValidationError) as error:
             self.num_failed += 1
             logger.error("call %s could not be stored: %s", call.id, redacted(str(error))[:300])

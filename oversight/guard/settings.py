@@ -26,6 +26,7 @@ from pydantic import Field, model_validator
 from oversight.config import EngineSettings, PriceTable, Settings, read_toml
 from oversight.engines import check_engine, open_engine
 from oversight.errors import ConfigError
+from oversight.guard.candidate import CandidateSettings
 from oversight.guard.drift import DriftSettings
 from oversight.guard.feedback import FeedbackSettings
 from oversight.guard.policy import Policy, read_policy
@@ -76,6 +77,8 @@ class GuardFileSettings(Settings):
     """Form of the log on stderr; as JSON, it has a line of each call, without a word of it."""
     prices: Path | None = None
     """A TOML file of prices by model, from the working directory or beside this one."""
+    candidate: CandidateSettings | None = None
+    """A second model or policy that is tried; there is none without `[candidate]`."""
     feedback: FeedbackSettings = FeedbackSettings()
     """Limits of `POST /v1/feedback`, which is there where `store` is."""
 
@@ -87,6 +90,12 @@ class GuardFileSettings(Settings):
                     'upstreams."*" takes every name that a client gives, so it is a server '
                     "(base_url) without a model"
                 )
+        tried = self.upstreams.get(self.candidate.model) if self.candidate is not None else None
+        if tried is not None and tried.base_url and not tried.model:
+            raise ValueError(
+                "candidate.model: it answers for other names, so its server has to be told its "
+                "own; set upstreams.NAME.model"
+            )
         return self
 
     @classmethod
@@ -120,6 +129,12 @@ class GuardFileSettings(Settings):
     def read_policy(self, around: Path | None = None) -> Policy:
         """The policy with its checks; raises as `policy.read_policy`."""
         return read_policy(self.policy, around, self.opener())
+
+    def read_candidate(self, around: Path | None = None) -> Policy | None:
+        """The policy of the candidate, if it has one of its own; raises as `policy.read_policy`."""
+        if self.candidate is None or not self.candidate.policy:
+            return None
+        return read_policy(self.candidate.policy, around, self.opener())
 
     def read_prices(self, around: Path | None = None) -> PriceTable | None:
         """The prices; None without a file of them.

@@ -110,7 +110,6 @@ class CallTracer:
         self,
         settings: TelemetrySettings,
         upstreams: Mapping[str, UpstreamSettings],
-        policy: Mapping[str, str],
         spans: SpanExporter | None = None,
         metrics: MetricExporter | None = None,
     ) -> None:
@@ -119,7 +118,6 @@ class CallTracer:
         Args:
             settings: Of the guard's file.
             upstreams: The models by the name that clients ask for.
-            policy: Attributes that each call has: the policy's name, version and hash.
             spans: Where spans go; the collector of the settings by default.
             metrics: Where metrics go; the same.
 
@@ -140,7 +138,7 @@ class CallTracer:
                 "[telemetry] needs OpenTelemetry: pip install 'oversight[otel]'"
             ) from None
         self._api, self._settings = trace, settings
-        self._upstreams, self._policy = upstreams, dict(policy)
+        self._upstreams = upstreams
         resource = Resource.create({"service.name": settings.service})
         spans = spans or OTLPSpanExporter(endpoint=f"{settings.endpoint}/v1/traces")
         metrics = metrics or OTLPMetricExporter(endpoint=f"{settings.endpoint}/v1/metrics")
@@ -232,9 +230,16 @@ class CallTracer:
         }
 
     def _of_call(self, call: Call, common: Attributes) -> Attributes:
+        policy = {}
+        if call.policy is not None:
+            policy = {
+                "guard.policy.name": call.policy.name,
+                "guard.policy.version": call.policy.settings.version,
+                "guard.policy.hash": call.policy.fingerprint[:16],
+            }
         return {
             **common,
-            **self._policy,
+            **policy,
             "http.request.method": "POST",
             "http.route": f"/v1/{call.path}",
             "guard.outcome": call.outcome.value,
@@ -244,7 +249,7 @@ class CallTracer:
 
     def _of_model(self, call: Call, common: Attributes) -> Attributes:
         given, written = tokens_of(call)
-        found = common | dict(_of_request(call.options))
+        found = common | dict(_of_request(call.body))
         upstream = self._upstreams.get(call.model) or self._upstreams.get("*")
         if upstream is not None and upstream.base_url:
             parts = urlsplit(upstream.base_url)
@@ -328,11 +333,11 @@ _REQUEST: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
 }
 
 
-def _of_request(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _of_request(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, (attribute, kinds) in _REQUEST.items():
-        if isinstance(options.get(name), kinds):
-            yield attribute, options[name]
-    stop = options.get("stop")
+        if isinstance(body.get(name), kinds):
+            yield attribute, body[name]
+    stop = body.get("stop")
     words = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
     if words:
         yield "gen_ai.request.stop_sequences", [str(each) for each in words]

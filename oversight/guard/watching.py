@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -227,7 +227,7 @@ def _quantiles(
     return _quantile(counts, 0.5), _quantile(counts, 0.99)
 
 
-def _quantile(counts: list[tuple[float, float]], share: float) -> float | None:
+def _quantile(counts: Sequence[tuple[float, float]], share: float) -> float | None:
     """A quantile of cumulative counts by upper bound; the last finite bound for what is beyond."""
     if not counts or not counts[-1][1]:
         return None

@@ -178,14 +178,21 @@ async def guarded(tmp_path: Any) -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
-            policy: str, keys: tuple[str, ...] = (), upstream: Json | None = None, **settings: Any
+            policy: str,
+            keys: tuple[str, ...] = (),
+            upstream: Json | None = None,
+            more: Json | None = None,
+            **settings: Any,
         ) -> Guarded:
             simulated = Simulated()
             behind = await stack.enter_async_context(Running(simulated.app))
             (tmp_path / "policy.toml").write_text(policy, encoding="utf-8")
             data = {
                 "policy": str(tmp_path / "policy.toml"),
-                "upstreams": {"sim": {"base_url": f"{behind.url}/v1", **(upstream or {})}},
+                "upstreams": {
+                    "sim": {"base_url": f"{behind.url}/v1", **(upstream or {})},
+                    **(more or {}),
+                },
                 **settings,
             }
             server = await open_server(GuardFileSettings.parse(data), keys=keys)

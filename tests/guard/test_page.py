@@ -34,7 +34,7 @@ OF_A_STORE = ("export", "drift")
 """Commands that read the calls that were served."""
 
 
-OF_A_SERVER = ("monitor",)
+OF_A_SERVER = ("monitor", "compare")
 """Commands that ask the guard that serves."""
 
 
@@ -49,7 +49,7 @@ def test_the_pages_own_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
     typed = guard_commands()
-    assert len(typed) == 10
+    assert len(typed) == 13
     for words in typed:
         if words[1] not in ("serve", *OF_A_SERVER, *OF_A_STORE):
             assert run(list(words)) == 0, words
@@ -114,7 +114,8 @@ def test_a_guard_is_served_answers_curl_and_ends_on_ctrl_c(
     for command in guard_commands():
         if command[1] in OF_A_SERVER:
             words = [word.replace("http://127.0.0.1:8080", served) for word in command]
-            assert run([*words, "--num", "1"]) == 0, words
+            more = ["--num", "1"] if command[1] == "monitor" else ["--json"]
+            assert run([*words, *more]) == 0, words
     code, said = house.stop()
     assert (code, said) == (0, "")
     monkeypatch.chdir(tmp_path)
