@@ -27,6 +27,11 @@ from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ApiError, Json, Path, Upstream, invalid
 from oversight.registry import nearest
 
+REVISED_AS_ASKED = (
+    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "user"),
+)
+"""Fields of a request that hold for a revision of its answer as well."""
+
 
 class ModelGuard:
     """A policy in front of some models."""
@@ -174,7 +179,8 @@ class ModelGuard:
         if call.path == "chat/completions":
             return {**body, "messages": call.sent}
         given = body["prompt"]
-        texts = [each["content"] for each in call.sent]
+        before = f"{self.policy.system}\n\n" if self.policy.system else ""
+        texts = [before + each["content"] for each in call.sent]
         return {**body, "prompt": texts if isinstance(given, list) else texts[0]}
 
     # --- refusals ---
@@ -261,6 +267,7 @@ class ModelGuard:
     ) -> str | None:
         """The model's revision by the principle of a check; None if it does not stand either."""
         asked = self.policy.revisions[stop.check]
+        options = {name: call.body[name] for name in REVISED_AS_ASKED if name in call.body}
         messages = [
             *call.sent,
             {"role": "assistant", "content": written},
@@ -268,7 +275,7 @@ class ModelGuard:
         ]
         try:
             answer = await upstream.answer(
-                "chat/completions", {"model": call.model, "messages": messages}
+                "chat/completions", {**options, "model": call.model, "messages": messages}
             )
             words = answer["choices"][0]["message"]["content"]
         except (ApiError, LookupError, TypeError):

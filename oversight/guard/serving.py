@@ -461,7 +461,7 @@ async def open_server(
     if settings.store:
         store = Store.open(settings.store)
         num_kept = settings.feedback.kept_calls
-        recorder = Recorder(store, policy, settings.sample, num_kept=num_kept)
+        recorder = Recorder(store, policy, settings.sample, None, num_kept, settings.hide)
         everywhere.append(recorder.add)
         closing.append(recorder.aclose)
         server.desk = FeedbackDesk(recorder, policy, settings.feedback)

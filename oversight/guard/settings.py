@@ -30,6 +30,7 @@ from oversight.guard.candidate import CandidateSettings
 from oversight.guard.drift import DriftSettings
 from oversight.guard.feedback import FeedbackSettings
 from oversight.guard.policy import Policy, read_policy
+from oversight.guard.recording import Hidden
 from oversight.guard.server_upstreams import ServerUpstream
 from oversight.guard.telemetry import TelemetrySettings
 from oversight.guard.upstreams import EngineUpstream, Upstream, UpstreamSettings
@@ -63,6 +64,9 @@ class GuardFileSettings(Settings):
     """Path or URL of the store that calls are kept in; empty: none are."""
     sample: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the calls that are kept although no check acted; where one acted, all are."""
+    hide: Hidden = "secrets"
+    """Left out of calls that are kept: whatever has the form of a secret, personal data with it, or
+    nothing."""
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
     keys_env: str = "OVERSIGHT_GUARD_KEYS"

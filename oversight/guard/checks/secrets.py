@@ -164,17 +164,32 @@ def build(config: Config, around: Surroundings) -> KindsCheck:
     return KindsCheck({kind: SECRETS[kind] for kind in config.kinds})
 
 
-@lru_cache(maxsize=1)
-def _secret_rules() -> tuple[TextRule, ...]:
-    return tuple(
-        TextRule(kind, KindsCheck({kind: form}), replacement=f"[secret: {kind}]")
-        for kind, form in SECRETS.items()
+@lru_cache(maxsize=2)
+def _rules(*, personal: bool) -> tuple[KindsCheck, tuple[TextRule, ...]]:
+    """A check of all kinds, by which most texts are done; and a rule for each."""
+    names = {kind: f"[secret: {kind}]" for kind in SECRETS}
+    forms = dict(SECRETS)
+    if personal:
+        names |= {kind: f"[personal: {kind}]" for kind in PERSONAL}
+        forms |= PERSONAL
+    rules = (
+        TextRule(kind, KindsCheck({kind: form}), replacement=names[kind])
+        for kind, form in forms.items()
     )
+    return KindsCheck(forms), tuple(rules)
 
 
-def without_secrets(text: str) -> str:
-    """A text with `[secret: KIND]` in place of all that has the form of a key or a token."""
-    return checked_whole(_secret_rules(), text)[0]
+def without_secrets(text: str, *, personal: bool = False) -> str:
+    """A text with `[secret: KIND]` in place of all that has the form of a key or a token.
+
+    Args:
+        text: Any.
+        personal: Put `[personal: KIND]` in place of personal data too.
+    """
+    every, rules = _rules(personal=personal)
+    if every.search(Passage(text), 0) is None:
+        return text
+    return checked_whole(rules, text)[0]
 
 
 def named(name: str) -> SimpleNamespace:
