@@ -45,6 +45,21 @@ def test_package_list_names_every_folder(root: Path, project: dict[str, Any]) ->
     assert listed == sorted(listed)
 
 
+def test_data_files_are_in_the_wheel(root: Path, project: dict[str, Any]) -> None:
+    """A file that is no Python lies in a package whose patterns, or everybody's, take it."""
+    patterns = project["tool"]["setuptools"]["package-data"]
+    packages = package_folders(root)
+    taken: set[Path] = set()
+    for dotted in packages:
+        folder = root.joinpath(*dotted.split("."))
+        for pattern in (*patterns["*"], *patterns.get(dotted, ())):
+            taken.update(path.resolve() for path in folder.glob(pattern))
+    folders = [root / "oversight", *(root / name for name in TOP_LEVEL)]
+    every = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    others = [path for path in every if path.suffix not in (".py", ".pyc")]
+    assert [str(path) for path in others if path.resolve() not in taken] == []
+
+
 def test_every_package_has_an_init_with_a_docstring(root: Path) -> None:
     for dotted in package_folders(root):
         init = root.joinpath(*dotted.split("."), "__init__.py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from enum import StrEnum
 from pathlib import Path
@@ -17,11 +18,22 @@ from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
     from oversight.guard.policy import Policy
+    from oversight.text.numbers import Table
 
 guard = CommandLine(
     help="Guard a model: check what goes in and what comes out by a policy.",
     no_args_is_help=True,
 )
+
+
+class SwitchTo(StrEnum):
+    """The one that is to answer."""
+
+    CANDIDATE = "candidate"
+    MAIN = "main"
+    TRIAL = "trial"
+
+
 GuardFile = Annotated[
     Path, typer.Argument(metavar="GUARD.toml", help="File of the guard: policy, models, limits.")
 ]
@@ -47,6 +59,7 @@ def serve(
     from oversight.guard.preparing import GuardFileSettings
     from oversight.guard.serving import fastest_loop, keys_from, open_server
     from oversight.guard.serving import serve as serve_until_stopped
+    from oversight.guard.telemetry import logged
     from oversight.reporting.server import is_loopback, listen
 
     settings = GuardFileSettings.read(path)
@@ -70,6 +83,7 @@ def serve(
     # Ctrl-C is how a person ends it, and no failure.
     with (
         listening,
+        logged(settings.log),
         contextlib.suppress(KeyboardInterrupt),
         asyncio.Runner(loop_factory=fastest_loop()) as runner,
     ):
@@ -107,6 +121,117 @@ def check(path: GuardFile) -> None:
     )
     if policy.settings.system is not None:
         typer.echo(f"system prompt: hash {system_hash(policy.settings.system)}")
+
+
+@guard.command()
+def monitor(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Address of the guard, as `serve` prints it.")
+    ] = "http://127.0.0.1:8080",
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two readings.")] = 2.0,
+    window: Annotated[
+        float, typer.Option(min=1.0, help="Seconds that the figures of late are of.")
+    ] = 60.0,
+    num: Annotated[
+        int, typer.Option(min=0, help="Readings after which it ends; 0 goes on until Ctrl-C.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show what a guard that serves is doing: requests, refusals, checks, latency, cost, alarms.
+
+    A screen in a terminal; a line for each reading where the output goes elsewhere.
+    """
+    import json
+    import sys
+    import time
+
+    import httpx
+    from rich.console import Console
+    from rich.live import Live
+
+    from oversight.guard.watching import GuardMonitor, plain_line, read_guard, screen
+
+    address = url.rstrip("/").removesuffix("/v1")
+    watch, console = GuardMonitor(window), Console()
+    is_screen = console.is_terminal and not as_json
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))  # how a person ends it
+        client = stack.enter_context(httpx.Client(timeout=5.0, trust_env=False))
+        found = watch.take(read_guard(client, address))
+        live = None
+        if is_screen:
+            live = Live(console=console, screen=True, auto_refresh=False)
+            stack.enter_context(live)
+        number, problem = 1, ""
+        while True:
+            if live is not None:
+                live.update(screen(found, address, console.height, problem), refresh=True)
+            elif problem:
+                typer.echo(problem, err=True)
+            else:
+                typer.echo(json.dumps(found.json()) if as_json else visible(plain_line(found)))
+                sys.stdout.flush()
+            if number == num:
+                break
+            time.sleep(every)
+            number += 1
+            try:
+                found, problem = watch.take(read_guard(client, address)), ""
+            except ConfigError as error:  # it may come back
+                problem = visible(str(error))
+
+
+@guard.command()
+def switch(
+    path: GuardFile,
+    to: Annotated[
+        SwitchTo,
+        typer.Argument(
+            metavar="TO",
+            help="candidate answers all; main takes it all back; trial goes on as the file says.",
+        ),
+    ],
+) -> None:
+    """Let the candidate answer, or the main model again; no call is dropped.
+
+    The guard that serves takes it up within a second; calls under way end as they began.
+    """
+    from oversight.guard.candidate import Serving, write_switch
+    from oversight.guard.preparing import GuardFileSettings
+
+    settings = GuardFileSettings.read(path)
+    written = write_switch(settings.candidate, path.parent, Serving(to.value))
+    typer.echo(visible(f"{written}: {to.value} answers from now on"))
+
+
+@guard.command()
+def compare(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Address of the guard, as `serve` prints it.")
+    ] = "http://127.0.0.1:8080",
+    as_json: Json = False,
+) -> None:
+    """Compare the candidate with the model and the policy in use, as far as calls have come.
+
+    Of a shadow on the same calls, of a canary on those of other users; in intervals the calls of
+    one user count together. A guard with keys wants one of them in OVERSIGHT_GUARD_KEYS.
+    """
+    import json
+
+    from oversight.guard.candidate import read_trial, trial_tables
+
+    key = os.environ.get("OVERSIGHT_GUARD_KEYS", "").partition(",")[0].strip()
+    found = read_trial(url.rstrip("/").removesuffix("/v1"), key)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    tables = trial_tables(found)
+    for table in tables:
+        _show(table)
+        typer.echo(visible(f"{table.note}\n"))
+    if not tables:
+        typer.echo("nothing to compare yet: no call has been shadowed, or been answered by both")
+    typer.echo(visible(f"{found['serving']} answers now"))
 
 
 class GuardRows(StrEnum):
@@ -245,7 +370,6 @@ def evaluate(
     import json
 
     from rich.console import Console
-    from rich.table import Table as RichTable
 
     from oversight.files import check_place
     from oversight.guard.evaluating import evaluate_guard
@@ -270,13 +394,22 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(evaluation_json(found), indent=2))
         return
+    _show(evaluation_table(found))
     console = Console()
-    table = evaluation_table(found)
+    for sentence in sentences(found):
+        console.print(rich_text(sentence))
+
+
+def _show(table: Table) -> None:
+    """Print a table."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from oversight.text.terminal import rich_text
+
     shown = RichTable(box=None, pad_edge=False, title=rich_text(table.title), title_justify="left")
     for column in table.columns:
         shown.add_column(rich_text(column, style="dim"))
     for row in table.rows:
         shown.add_row(*map(rich_text, row))
-    console.print(shown)
-    for sentence in sentences(found):
-        console.print(rich_text(sentence))
+    Console().print(shown)

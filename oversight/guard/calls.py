@@ -5,15 +5,19 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from oversight.guard.policy import Action
+from oversight.guard.policy import Action, Policy
 from oversight.guard.screening import Finding, strongest
 from oversight.guard.streaming import SentPiece
-from oversight.guard.upstreams import ROLES, ApiError, Json, Path, invalid
+from oversight.guard.upstreams import ROLES, TRACE, ApiError, Json, Path, TraceIds, invalid
+
+USER: ContextVar[str] = ContextVar("user", default="")
+"""Pseudonym of whoever sent the request that is under way."""
 
 DATASET = "guard"
 """Data set under which the store keeps calls."""
@@ -68,6 +72,19 @@ class Call:
     """Of checks that weigh whole exchanges, whatever they found; the highest of all choices."""
     upstream_s: float = 0.0
     """Of these, the time in which the model was waited for."""
+    body: Json = field(default_factory=dict)
+    """The whole request."""
+    policy: Policy | None = None
+    """The policy that it was checked by."""
+    user: str = field(default_factory=USER.get)
+    """A pseudonym of whoever asked."""
+    trace: TraceIds | None = field(default_factory=TRACE.get)
+    asked: float = 0.0
+    """Moment at which the model was asked, on the clock of `started`; 0 if it was not."""
+    first: float = 0.0
+    """Moment of its first event, of an answer that is streamed."""
+    answered_by: str = ""
+    """The model's name as its answer has it."""
 
     @property
     def action(self) -> Action:

@@ -26,6 +26,11 @@ from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ApiError, Json, Path, Upstream, invalid
 from oversight.registry import nearest
 
+REVISED_AS_ASKED = (
+    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "user"),
+)
+"""Fields of a request that hold for a revision of its answer as well."""
+
 
 class ModelGuard:
     """A policy in front of some models."""
@@ -37,13 +42,13 @@ class ModelGuard:
         on_end: Sequence[Callable[[Call], None]] = (),
     ) -> None:
         self.policy = policy
-        self._upstreams = upstreams
+        self.upstreams = upstreams
         self._on_end = on_end
 
     async def models(self) -> list[str]:
         """Names that a client can ask for."""
         found: dict[str, None] = {}
-        for name, upstream in self._upstreams.items():
+        for name, upstream in self.upstreams.items():
             found |= dict.fromkeys(await upstream.models() or (name,))
         return list(found)
 
@@ -62,16 +67,17 @@ class ModelGuard:
         Raises:
             ApiError: The request is wrong, is blocked, or the model could not answer.
         """
-        call = Call(path)
+        call = Call(path, body=body, policy=self.policy)
         try:
             upstream = self._begin(call, body)
             stop = await self._screen(call)
             if stop is not None:
                 return self._refused_whole(call, stop, number_of(body))
-            started = time.perf_counter()
+            call.asked = time.perf_counter()
             answer = await upstream.answer(path, self._sent(call, body))
-            call.upstream_s = time.perf_counter() - started
+            call.upstream_s = time.perf_counter() - call.asked
             call.usage = answer.get("usage") or {}
+            call.answered_by = str(answer.get("model") or "")
             choices = answer.get("choices")
             if not isinstance(choices, list):
                 raise ApiError("the model's answer has no choices", 502, "upstream_error")
@@ -97,7 +103,7 @@ class ModelGuard:
         Raises:
             ApiError: As `whole`; before the first event where it is known by then.
         """
-        call = Call(path)
+        call = Call(path, body=body, policy=self.policy)
         try:
             upstream = self._begin(call, body)
             stop = await self._screen(call)
@@ -106,6 +112,7 @@ class ModelGuard:
                     yield event
                 return
             run = StreamedChoices(self, call, upstream, number_of(body))
+            call.asked = time.perf_counter()
             async with aclosing(upstream.stream(path, self._sent(call, body))) as events:
                 async for event in events:
                     async for checked in run.take(event):
@@ -131,13 +138,13 @@ class ModelGuard:
         return self._upstream(model)
 
     def _upstream(self, model: str) -> Upstream:
-        if model in self._upstreams:
-            return self._upstreams[model]
-        others = [each for name, each in self._upstreams.items() if name == "*"]
+        if model in self.upstreams:
+            return self.upstreams[model]
+        others = [each for name, each in self.upstreams.items() if name == "*"]
         if others:
             return others[0]
         raise ApiError(
-            f"model = {model!r}: there is no such model here.{nearest(model, self._upstreams)}",
+            f"model = {model!r}: there is no such model here.{nearest(model, self.upstreams)}",
             404,
             "invalid_request_error",
             "model_not_found",
@@ -171,7 +178,8 @@ class ModelGuard:
         if call.path == "chat/completions":
             return {**body, "messages": call.sent}
         given = body["prompt"]
-        texts = [each["content"] for each in call.sent]
+        before = f"{self.policy.system}\n\n" if self.policy.system else ""
+        texts = [before + each["content"] for each in call.sent]
         return {**body, "prompt": texts if isinstance(given, list) else texts[0]}
 
     # --- refusals ---
@@ -258,6 +266,7 @@ class ModelGuard:
     ) -> str | None:
         """The model's revision by the principle of a check; None if it does not stand either."""
         asked = self.policy.revisions[stop.check]
+        options = {name: call.body[name] for name in REVISED_AS_ASKED if name in call.body}
         messages = [
             *call.sent,
             {"role": "assistant", "content": written},
@@ -265,7 +274,7 @@ class ModelGuard:
         ]
         try:
             answer = await upstream.answer(
-                "chat/completions", {"model": call.model, "messages": messages}
+                "chat/completions", {**options, "model": call.model, "messages": messages}
             )
             words = answer["choices"][0]["message"]["content"]
         except (ApiError, LookupError, TypeError):
@@ -289,7 +298,7 @@ class ModelGuard:
 
     async def aclose(self) -> None:
         """Close the models and the checks."""
-        for upstream in self._upstreams.values():
+        for upstream in self.upstreams.values():
             await upstream.aclose()
         await self.policy.aclose()
 
@@ -351,6 +360,9 @@ class StreamedChoices:
 
     async def take(self, event: Json) -> AsyncGenerator[Json, None]:
         """The events that can be sent once this one has come."""
+        if not self._call.first:
+            self._call.first = time.perf_counter()
+            self._call.answered_by = str(event.get("model") or "")
         self._head = {k: v for k, v in event.items() if k not in ("choices", "usage")}
         self._head["id"] = public_id(self._call)
         given = event.get("choices")

@@ -20,20 +20,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from oversight.config import EngineSettings, Settings, read_toml
+from oversight.config import EngineSettings, PriceTable, Settings, read_toml
 from oversight.engines import check_engine, open_engine
 from oversight.errors import ConfigError
 from oversight.guard.calls import Call
+from oversight.guard.candidate import CandidateSettings
 from oversight.guard.drift import DriftSettings
 from oversight.guard.exchanges import ModelGuard
 from oversight.guard.feedback import FeedbackSettings
 from oversight.guard.policy import Action, CaseSettings, Policy, read_policy
+from oversight.guard.recording import Hidden
 from oversight.guard.screening import Finding
 from oversight.guard.server_upstreams import ServerUpstream
+from oversight.guard.telemetry import TelemetrySettings
 from oversight.guard.upstreams import (
     ApiError,
     EngineUpstream,
@@ -74,6 +77,9 @@ class GuardFileSettings(Settings):
     """Path or URL of the store that calls are kept in; empty: none are."""
     sample: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the calls that are kept although no check acted; where one acted, all are."""
+    hide: Hidden = "secrets"
+    """Left out of calls that are kept: whatever has the form of a secret, personal data with it, or
+    nothing."""
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
     keys_env: str = "OVERSIGHT_GUARD_KEYS"
@@ -82,6 +88,14 @@ class GuardFileSettings(Settings):
     limits: LimitSettings = LimitSettings()
     drift: DriftSettings | None = None
     """Watch over the traffic; there is none without `[drift]`."""
+    telemetry: TelemetrySettings | None = None
+    """Spans and metrics for a collector of OpenTelemetry; there are none without `[telemetry]`."""
+    log: Literal["plain", "json"] = "plain"
+    """Form of the log on stderr; as JSON, it has a line of each call, without a word of it."""
+    prices: Path | None = None
+    """A TOML file of prices by model, from the working directory or beside this one."""
+    candidate: CandidateSettings | None = None
+    """A second model or policy that is tried; there is none without `[candidate]`."""
     feedback: FeedbackSettings = FeedbackSettings()
     """Limits of `POST /v1/feedback`, which is there where `store` is."""
 
@@ -93,6 +107,12 @@ class GuardFileSettings(Settings):
                     'upstreams."*" takes every name that a client gives, so it is a server '
                     "(base_url) without a model"
                 )
+        tried = self.upstreams.get(self.candidate.model) if self.candidate is not None else None
+        if tried is not None and tried.base_url and not tried.model:
+            raise ValueError(
+                "candidate.model: it answers for other names, so its server has to be told its "
+                "own; set upstreams.NAME.model"
+            )
         return self
 
     @classmethod
@@ -126,6 +146,24 @@ class GuardFileSettings(Settings):
     def read_policy(self, around: Path | None = None) -> Policy:
         """The policy with its checks; raises as `policy.read_policy`."""
         return read_policy(self.policy, around, self.opener())
+
+    def read_candidate(self, around: Path | None = None) -> Policy | None:
+        """The policy of the candidate, if it has one of its own; raises as `policy.read_policy`."""
+        if self.candidate is None or not self.candidate.policy:
+            return None
+        return read_policy(self.candidate.policy, around, self.opener())
+
+    def read_prices(self, around: Path | None = None) -> PriceTable | None:
+        """The prices; None without a file of them.
+
+        Raises:
+            ConfigError: It cannot be read, or a price is wrong.
+        """
+        if self.prices is None:
+            return None
+        beside = None if around is None else around / self.prices
+        path = beside if beside is not None and not self.prices.is_file() else self.prices
+        return PriceTable.read(path)
 
     def open_upstreams(self) -> dict[str, Upstream]:
         """The models behind the guard, checked to be there.

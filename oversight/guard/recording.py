@@ -13,14 +13,16 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from oversight import protocols
 from oversight.errors import MissingDependencyError, OversightError, StoreError
 from oversight.guard.calls import DATASET, Call, CallOutcome, ChoiceRecord
+from oversight.guard.checks.secrets import without_secrets
 from oversight.guard.drift import Alarm, alarm_json
 from oversight.guard.policy import Policy
 from oversight.guard.screening import Finding
@@ -54,6 +56,8 @@ logger = logging.getLogger(__name__)
 
 MAX_PENDING = 2_000
 """Calls that wait to be written; beyond, those on which no check acted are left out."""
+Hidden = Literal["secrets", "personal", "nothing"]
+"""Parts of a kept call that are left out: secrets, personal data with them, or nothing."""
 
 
 class Recorder:
@@ -66,6 +70,7 @@ class Recorder:
         sample: float,
         seed: int | None = None,
         num_kept: int = 0,
+        hide: Hidden = "secrets",
     ) -> None:
         self._store, self._policy, self._sample = store, policy, sample
         self._random = random.Random(seed)
@@ -73,6 +78,7 @@ class Recorder:
         self._unwritten: OrderedDict[str, Call] = OrderedDict()
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._num_kept = num_kept
+        self._hide: Hidden = hide
         self.num_left_out = 0
         self.num_failed = 0
 
@@ -132,7 +138,8 @@ class Recorder:
 
     async def _write(self, call: Call) -> None:
         try:
-            await self._store.append(*records_of(call, self._policy))
+            kept = without_hidden(call, self._hide)
+            await self._store.append(*records_of(kept, call.policy or self._policy))
         except (OversightError, ValidationError) as error:
             self.num_failed += 1
             logger.error("call %s could not be stored: %s", call.id, redacted(str(error))[:300])
@@ -142,6 +149,25 @@ class Recorder:
         while self._pending:
             await asyncio.gather(*self._pending, return_exceptions=True)
         await asyncio.to_thread(self._store.close)
+
+
+def without_hidden(call: Call, hide: Hidden) -> Call:
+    """The call as it is kept: with marks in place of secrets, and of personal data if so asked."""
+    if hide == "nothing":
+        return call
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return without_secrets(value, personal=hide == "personal")
+        if isinstance(value, list):
+            return [clean(each) for each in value]
+        return {k: clean(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    choices = {
+        index: replace(each, written=clean(each.written), delivered=clean(each.delivered))
+        for index, each in call.choices.items()
+    }
+    return replace(call, messages=clean(call.messages), choices=choices, error=clean(call.error))
 
 
 def records_of(call: Call, policy: Policy) -> list[Stored]:

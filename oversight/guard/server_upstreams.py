@@ -9,7 +9,14 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from oversight.errors import MissingDependencyError
-from oversight.guard.upstreams import ApiError, Json, Path, UpstreamSettings, upstream_failed
+from oversight.guard.upstreams import (
+    TRACE,
+    ApiError,
+    Json,
+    Path,
+    UpstreamSettings,
+    upstream_failed,
+)
 from oversight.redaction import redacted, register
 
 if TYPE_CHECKING:
@@ -57,12 +64,15 @@ class ServerUpstream:
     async def _asked(self, url: str, content: bytes) -> AsyncGenerator[ClientResponse, None]:
         """The server's answer; asked once more where a kept connection was closed by then."""
         noted: dict[str, bool] = {}
+        headers = {"content-type": "application/json"}
+        if (trace := TRACE.get()) is not None:
+            headers["traceparent"] = trace.header
 
         def post() -> Awaitable[ClientResponse]:
             return self._client.post(
                 url,
                 data=content,
-                headers={"content-type": "application/json"},
+                headers=headers,
                 allow_redirects=False,
                 trace_request_ctx=noted,
             )

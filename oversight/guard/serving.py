@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import hmac
 import json
 import logging
@@ -27,12 +28,15 @@ from starlette.types import Receive, Scope, Send
 
 from oversight import __version__
 from oversight.errors import ConfigError
+from oversight.guard.calls import USER
+from oversight.guard.candidate import CandidateTrial, candidate_upstreams
 from oversight.guard.drift import Alarm, DriftWatch, num_streams
 from oversight.guard.exchanges import ModelGuard
 from oversight.guard.feedback import FeedbackDesk
 from oversight.guard.preparing import GuardFileSettings, LimitSettings, check_cases
 from oversight.guard.recording import AlarmTeller, Meters, Recorder
-from oversight.guard.upstreams import ApiError, Json, Path, invalid
+from oversight.guard.telemetry import CallTracer, TokenMeters, log_call
+from oversight.guard.upstreams import TRACE, ApiError, Json, Path, TraceIds, invalid
 from oversight.redaction import register
 from oversight.store import Store
 
@@ -55,6 +59,10 @@ class GuardServer:
         self.guard, self.limits = guard, limits
         self.desk: FeedbackDesk | None = None
         """Taker of users' words; None where no calls are kept."""
+        self.is_traced = False
+        """True where calls are told to a collector."""
+        self.trial: CandidateTrial | None = None
+        """A candidate beside the model and the policy in use."""
         self.meters = Meters()
         self._keys = tuple(key.encode() for key in keys)
         self._closing = on_end
@@ -65,6 +73,7 @@ class GuardServer:
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/v1/models/{name:path}", self._model, methods=["GET"]),
             Route("/v1/feedback", self._feedback, methods=["POST"]),
+            Route("/trial", self._compared, methods=["GET"]),
             Route("/health", self._health, methods=["GET"]),
             Route("/metrics", self._metrics, methods=["GET"]),
         ]
@@ -77,6 +86,8 @@ class GuardServer:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
+        if self.trial is not None:
+            await self.trial.aclose()
         await self.guard.aclose()
         for close in self._closing:
             await close()
@@ -120,9 +131,8 @@ class GuardServer:
                     "invalid_request_error",
                 )
             key = request.headers.get("authorization", "") if self._keys else ""
-            host = request.client.host if request.client else ""
             body = await self._body(request)
-            return JSONResponse(await self.desk.take(body, key or host))
+            return JSONResponse(await self.desk.take(body, key or _host(request)))
 
         response = await self._told(request, work)
         self.meters.feedback(response.status_code)
@@ -137,10 +147,19 @@ class GuardServer:
             "policy_version": policy.settings.version,
             "policy_hash": policy.fingerprint[:16],
             "checks": list(policy.settings.checks),
+            "serving": None if self.trial is None else self.trial.serving.value,
             "window": None if policy.holds else policy.window,
             "in_flight": self.meters.in_flight,
         }
         return JSONResponse(facts)
+
+    async def _compared(self, request: Request) -> Response:
+        async def work() -> Response:
+            if self.trial is None:
+                raise ApiError("no [candidate] is tried here", 404, "invalid_request_error")
+            return JSONResponse(await asyncio.to_thread(self.trial.figures))
+
+        return await self._told(request, work)
 
     async def _metrics(self, _: Request) -> Response:
         return PlainTextResponse(self.meters.text(), media_type="text/plain; version=0.0.4")
@@ -158,6 +177,8 @@ class GuardServer:
     async def _answered(self, request: Request, path: Path) -> Response:
         """The answer to a call; every one that comes is counted once as it ends."""
         self.meters.begin()
+        if self.is_traced:
+            TRACE.set(TraceIds.begun(request.headers.get("traceparent", "")))
         outcome = ["failed"]
         handed_over = False
         try:
@@ -170,12 +191,13 @@ class GuardServer:
                     "rate_limit_exceeded",
                 )
             body = await self._body(request)
+            guard = self._guard_for(request, body)
             if body.get("stream"):
-                events = self.guard.stream(path, body, outcome)
+                events = guard.stream(path, body, outcome)
                 response = await self._begun(request, events, outcome)
                 handed_over = True
                 return response
-            answer = await _unless_gone(request, self.guard.whole(path, body, outcome))
+            answer = await _unless_gone(request, guard.whole(path, body, outcome))
             if answer is None:
                 outcome[0] = "cancelled"
                 return Response(status_code=499)
@@ -188,6 +210,13 @@ class GuardServer:
         finally:
             if not handed_over:
                 self.meters.end(outcome[0])
+
+    def _guard_for(self, request: Request, body: Json) -> ModelGuard:
+        """The guard that answers a request: of a trial, the one that its user has."""
+        given = body.get("user") or request.headers.get("authorization", "")
+        who = given if isinstance(given, str) and given else "@" + _host(request)
+        USER.set(hashlib.blake2b(who.encode("utf-8", "replace"), digest_size=8).hexdigest())
+        return self.guard if self.trial is None else self.trial.guard_for(who)
 
     async def _begun(
         self, request: Request, events: AsyncIterator[Json], outcome: list[str]
@@ -244,6 +273,10 @@ class GuardServer:
                 "invalid_request_error",
                 "invalid_api_key",
             )
+
+
+def _host(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _no_constant(name: str) -> float:
@@ -396,9 +429,22 @@ async def open_server(
     """
     policy = settings.read_policy(around)
     await check_cases(policy)
-    guard = ModelGuard(policy, settings.open_upstreams())
+    upstreams = settings.open_upstreams()
+    guard = ModelGuard(policy, upstreams)
+    candidate: ModelGuard | None = None
+    if settings.candidate is not None:
+        other = settings.read_candidate(around) or policy
+        await check_cases(other)
+        candidate = ModelGuard(other, candidate_upstreams(settings.candidate, upstreams))
     closing: list[Callable[[], Awaitable[None]]] = []
     server = GuardServer(guard, settings.limits, keys, closing)
+    tokens = TokenMeters(server.meters.registry, settings.read_prices(around))
+    everywhere = [tokens.add, log_call]  # told of a call, whichever model and policy answered it
+    if settings.telemetry is not None:
+        tracer = CallTracer(settings.telemetry, settings.upstreams)
+        server.is_traced = True
+        everywhere.append(tracer.add)
+        closing.append(tracer.aclose)
     if settings.drift is not None:
         teller = AlarmTeller(settings.drift.webhook)
         closing.append(teller.aclose)
@@ -413,10 +459,16 @@ async def open_server(
     if settings.store:
         store = Store.open(settings.store)
         num_kept = settings.feedback.kept_calls
-        recorder = Recorder(store, policy, settings.sample, num_kept=num_kept)
-        guard.watch(recorder.add)
+        recorder = Recorder(store, policy, settings.sample, None, num_kept, settings.hide)
+        everywhere.append(recorder.add)
         closing.append(recorder.aclose)
         server.desk = FeedbackDesk(recorder, policy, settings.feedback)
+    for each in everywhere:
+        guard.watch(each)
+    if candidate is not None and settings.candidate is not None:
+        for each in (server.meters.add, *everywhere):
+            candidate.watch(each)
+        server.trial = CandidateTrial(settings.candidate, guard, candidate, around)
     return server
 
 
@@ -425,6 +477,7 @@ async def serve(server: GuardServer, listening: socket.socket) -> None:
     config = uvicorn.Config(
         server.app,
         log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,

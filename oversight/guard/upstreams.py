@@ -6,9 +6,12 @@ All are asked in the API's own form and answer in it, whole or in events.
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 from uuid import uuid4
 
@@ -35,6 +38,46 @@ from oversight.types import (
 
 Json = dict[str, Any]
 Path = Literal["chat/completions", "completions"]
+
+
+_TRACE_PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceIds:
+    """Ids of the spans of a call, drawn as it begins, so that the model's server gets them too."""
+
+    trace: int
+    parent: int
+    """Span of the client that the call belongs to; 0 if it names none."""
+    is_sampled: bool
+    """The client keeps its own span, or names none."""
+    call: int
+    model: int
+    """Span of the asking of the model, which its server's own spans belong to."""
+
+    @classmethod
+    def begun(cls, header: str) -> TraceIds:
+        """The ids of a new call.
+
+        Args:
+            header: `traceparent` of the request (W3C Trace Context); one that is wrong is none.
+        """
+        found = _TRACE_PARENT.fullmatch(header.strip())
+        trace, parent = (int(found[1], 16), int(found[2], 16)) if found else (0, 0)
+        if found is None or not trace or not parent:
+            trace, parent, found = secrets.randbits(128) or 1, 0, None
+        is_sampled = found is None or bool(int(found[3], 16) & 1)
+        return cls(trace, parent, is_sampled, secrets.randbits(64) or 1, secrets.randbits(64) or 1)
+
+    @property
+    def header(self) -> str:
+        """`traceparent` for the model's server."""
+        return f"00-{self.trace:032x}-{self.model:016x}-{int(self.is_sampled):02x}"
+
+
+TRACE: ContextVar[TraceIds | None] = ContextVar("trace", default=None)
+"""Ids of the call under way; None where nobody traces."""
 
 
 class ApiError(OversightError):

@@ -60,6 +60,7 @@ class Simulated:
     def __init__(self) -> None:
         self.words: list[str] = ["Hello ", "there."]
         self.bodies: list[Json] = []
+        self.headers: list[dict[str, str]] = []
         self.choices: Callable[[Json], list[Json]] | None = None
         self.events: list[Json] | None = None
         self.pause_s = 0.0
@@ -95,6 +96,7 @@ class Simulated:
 
     async def _chat(self, request: Request) -> Response:
         body = json.loads(await request.body())
+        self.headers.append(dict(request.headers))
         self.bodies.append(body)
         if self.answer is not None:
             return self.answer
@@ -176,14 +178,21 @@ async def guarded(tmp_path: Any) -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
-            policy: str, keys: tuple[str, ...] = (), upstream: Json | None = None, **settings: Any
+            policy: str,
+            keys: tuple[str, ...] = (),
+            upstream: Json | None = None,
+            more: Json | None = None,
+            **settings: Any,
         ) -> Guarded:
             simulated = Simulated()
             behind = await stack.enter_async_context(Running(simulated.app))
             (tmp_path / "policy.toml").write_text(policy, encoding="utf-8")
             data = {
                 "policy": str(tmp_path / "policy.toml"),
-                "upstreams": {"sim": {"base_url": f"{behind.url}/v1", **(upstream or {})}},
+                "upstreams": {
+                    "sim": {"base_url": f"{behind.url}/v1", **(upstream or {})},
+                    **(more or {}),
+                },
                 **settings,
             }
             server = await open_server(GuardFileSettings.parse(data), keys=keys)

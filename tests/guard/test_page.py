@@ -34,6 +34,10 @@ OF_A_STORE = ("export", "drift")
 """Commands that read the calls that were served."""
 
 
+OF_A_SERVER = ("monitor", "compare")
+"""Commands that ask the guard that serves."""
+
+
 def guard_commands() -> list[list[str]]:
     typed = [part.words[1:] for part in parts(PAGE) if part.words[:2] == ("oversight", "guard")]
     return [list(words) for words in typed]
@@ -45,9 +49,9 @@ def test_the_pages_own_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
     typed = guard_commands()
-    assert len(typed) == 9
+    assert len(typed) == 13
     for words in typed:
-        if words[1] not in ("serve", *OF_A_STORE):
+        if words[1] not in ("serve", *OF_A_SERVER, *OF_A_STORE):
             assert run(list(words)) == 0, words
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -106,6 +110,12 @@ def test_a_guard_is_served_answers_curl_and_ends_on_ctrl_c(
     [words] = re.findall(r'^\{"id".*"thumb".*\}$', (ROOT / PAGE).read_text("utf-8"), re.MULTILINE)
     word = json.loads(words) | {"id": answer["id"]}
     assert httpx.post(f"{house.url}/feedback", json=word).json()["status"] == "stored"
+    served = house.url.removesuffix("/v1")
+    for command in guard_commands():
+        if command[1] in OF_A_SERVER:
+            words = [word.replace("http://127.0.0.1:8080", served) for word in command]
+            more = ["--num", "1"] if command[1] == "monitor" else ["--json"]
+            assert run([*words, *more]) == 0, words
     code, said = house.stop()
     assert (code, said) == (0, "")
     monkeypatch.chdir(tmp_path)

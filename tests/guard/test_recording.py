@@ -46,7 +46,7 @@ async def test_acted_calls_are_all_kept_and_others_by_sampling(
         assert set(found) == {"The key?", "Something forbidden?"}
         turns = found["The key?"].turns
         assert [turn.act for turn in turns] == [Act.RESPOND, Act.CRITIQUE, Act.REVISE]
-        assert turns[0].text == "It is AKIAIOSFODNN7EXAMPLE."
+        assert turns[0].text == "It is [secret: aws]."
         assert turns[1].text == "key: aws (replace)"
         assert turns[2].text == "It is [a key]."
         refused = found["Something forbidden?"].turns
@@ -88,3 +88,35 @@ async def test_a_call_that_failed_is_kept_as_failed(guarded: Start, tmp_path: Pa
         [found] = store.transcripts(complete=False)
         assert found.outcome is not None
         assert "ended in its middle" in found.outcome.error
+
+
+KEY, MAIL = "AKIAIOSFODNN7EXAMPLE", "anna@example.com"
+
+
+@pytest.mark.parametrize(
+    ("hide", "kept"),
+    [
+        ("secrets", f"Is it [secret: aws], {MAIL}?"),
+        ("personal", "Is it [secret: aws], [personal: email]?"),
+        ("nothing", f"Is it {KEY}, {MAIL}?"),
+    ],
+)
+async def test_secrets_are_left_out_of_what_is_kept(
+    guarded: Start, tmp_path: Path, hide: str, kept: str
+) -> None:
+    path = tmp_path / "calls.db"
+    guard = await guarded("", store=str(path), sample=1.0, hide=hide)
+    text = f"Is it {KEY}, {MAIL}?"
+    guard.upstream.words = [f"Yes: {text[:-9]}", text[-9:]]
+    parts = [{"type": "text", "text": text}]
+    answer = await guard.post(asked() | {"messages": [{"role": "user", "content": parts}]})
+    assert KEY in answer.text  # the client has it all the same
+    assert guard.upstream.bodies[0]["messages"][0]["content"] == parts
+    await guard.server._closing[0]()
+    if hide != "nothing":
+        assert KEY.encode() not in path.read_bytes()
+    with Store.open(path) as store:
+        [found] = store.transcripts(complete=True)
+        assert found.question.text == kept
+        assert found.turns[0].text == f"Yes: {kept}"
+        assert found.turns[0].samples[0].text == f"Yes: {kept}"

@@ -61,3 +61,40 @@ async def test_a_model_that_cannot_revise_gets_a_refusal(guarded: Start) -> None
     assert "I can't tell what is private" in second.text
     guard.upstream.answer = JSONResponse({"error": {"message": "busy"}}, 429)
     assert (await guard.post(asked("Well?"))).status_code == 429
+
+
+async def test_a_revision_is_as_long_as_the_answer_might_have_been(guarded: Start) -> None:
+    guard = await guarded(POLICY)
+    guard.upstream.words = ["She has tinnitus."]
+    options = {"max_tokens": 7, "temperature": 0.2, "seed": 3, "n": 2, "stream": True}
+    await guard.post(asked("Well?", **options))
+    first, *revisions = guard.upstream.bodies
+    assert first["n"] == 2
+    assert len(revisions) == 2  # one for each choice
+    for body in revisions:
+        assert set(body) == {"model", "messages", "max_tokens", "temperature", "seed"}
+        assert (body["max_tokens"], body["temperature"], body["seed"]) == (7, 0.2, 3)
+
+
+SYSTEM = """
+[system]
+template = "You are the helper of {{ house }}."
+values = { house = "Ivybridge House" }
+canary = true
+"""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_text_to_be_continued_stands_behind_the_system_prompt(
+    guarded: Start, stream: bool
+) -> None:
+    guard = await guarded(SYSTEM)
+    body = {"model": "sim", "prompt": "The house is", "stream": stream}
+    assert (await guard.post(body, "completions")).status_code == 200
+    await guard.post({"model": "sim", "prompt": ["One", "Two"]}, "completions")
+    single, several = (each["prompt"] for each in guard.upstream.bodies)
+    system = guard.server.guard.policy.system
+    assert system.startswith("You are the helper of Ivybridge House.\nMark: ")
+    assert single == f"{system}\n\nThe house is"
+    assert several == [f"{system}\n\nOne", f"{system}\n\nTwo"]
+    assert guard.calls[0].messages == [{"role": "user", "content": "The house is"}]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Literal, get_args
 
@@ -16,6 +17,7 @@ from pydantic import Field
 from oversight.config import Settings
 from oversight.guard.checks.base import FoundStretch, Passage, Reading, Surroundings
 from oversight.guard.checks.patterns import compiled, longest_match
+from oversight.guard.streaming import TextRule, checked_whole
 
 NAMES = {
     "personal_data": "E-mail and IP addresses; telephone, card, account and security numbers.",
@@ -160,6 +162,34 @@ class KindsCheck:
 def build(config: Config, around: Surroundings) -> KindsCheck:
     """The check of secrets."""
     return KindsCheck({kind: SECRETS[kind] for kind in config.kinds})
+
+
+@lru_cache(maxsize=2)
+def _rules(*, personal: bool) -> tuple[KindsCheck, tuple[TextRule, ...]]:
+    """A check of all kinds, by which most texts are done; and a rule for each."""
+    names = {kind: f"[secret: {kind}]" for kind in SECRETS}
+    forms = dict(SECRETS)
+    if personal:
+        names |= {kind: f"[personal: {kind}]" for kind in PERSONAL}
+        forms |= PERSONAL
+    rules = (
+        TextRule(kind, KindsCheck({kind: form}), replacement=names[kind])
+        for kind, form in forms.items()
+    )
+    return KindsCheck(forms), tuple(rules)
+
+
+def without_secrets(text: str, *, personal: bool = False) -> str:
+    """A text with `[secret: KIND]` in place of all that has the form of a key or a token.
+
+    Args:
+        text: Any.
+        personal: Put `[personal: KIND]` in place of personal data too.
+    """
+    every, rules = _rules(personal=personal)
+    if every.search(Passage(text), 0) is None:
+        return text
+    return checked_whole(rules, text)[0]
 
 
 def named(name: str) -> SimpleNamespace:
