@@ -109,7 +109,8 @@ class ArmCall:
     """1 if it was refused or blocked, else 0; so with what follows."""
     fired: float
     failed: float
-    seconds: float
+    ms: float
+    """Milliseconds of the whole call."""
     chars: float
     words: str
     """Digest of what was delivered."""
@@ -130,7 +131,7 @@ FIGURES = {
     "refused": ("refused", True),
     "a check fired": ("fired", True),
     "failed": ("failed", True),
-    "seconds": ("seconds", False),
+    "milliseconds": ("ms", False),
     "characters": ("chars", False),
 }
 """Names of figures, each with its field and whether it is a share."""
@@ -312,7 +313,7 @@ def _figures(call: Call, user: str = "") -> ArmCall:
         refused=float(call.outcome in (CallOutcome.REFUSED, CallOutcome.BLOCKED)),
         fired=float(bool(found)),
         failed=float(call.outcome is CallOutcome.FAILED),
-        seconds=call.seconds,
+        ms=1000.0 * call.seconds,
         chars=float(len(said)),
         words=hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest(),
     )
