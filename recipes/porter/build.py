@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from teaching import copying, lesson, recital, stretches, texts
+from teaching import copying, lesson, looked_up, recital, stretches, texts, weighed
 
 sys.path.append(str(Path(__file__).parents[1]))
 from embedded import Plan, Row, Stage, main, tokenizer_of
@@ -59,6 +59,15 @@ def _whole(rng: random.Random, share: float) -> Iterator[Row]:
     yield from lesson(rng, None, {**ALL, "respond": 0.5, "revise": 0.5})
 
 
+def _values(rng: random.Random, share: float) -> Iterator[Row]:
+    is_short = rng.random() > 1.2 * share
+    yield from looked_up(rng, rng.randint(0, NUM_LINES) if is_short else None)
+    if rng.random() < 0.5:
+        yield from weighed(rng)
+    if rng.random() < 0.4:
+        yield from lesson(rng, None, {**ALL, "compare": 0.0})
+
+
 def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
     if rng.random() < max(0.1, 1 - 4 * share):
         yield copying(rng, rng.randint(6, 24))
@@ -71,6 +80,7 @@ STAGES = (
     Stage("facts", 300, 64, _facts),
     Stage("short", 600, 128, _short),
     Stage("whole", 900, 128, _whole, lr=1.5e-3, schedule="linear"),
+    Stage("values", 500, 128, _values, lr=1e-3, schedule="linear"),
 )
 
 
@@ -80,7 +90,7 @@ def _tokenizer() -> Any:
     return tokenizer_of(texts(read), stretches(), NUM_WORDS)
 
 
-PLAN = Plan(SEED, SIZE, STAGES, _tokenizer, CARD)
+PLAN = Plan(SEED, SIZE, STAGES, _tokenizer, CARD, {"save_every": 100})
 
 if __name__ == "__main__":
     main(PLAN, str(__doc__))
