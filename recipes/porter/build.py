@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from teaching import copying, lesson, looked_up, recital, stretches, texts, weighed
+from teaching import copying, lesson, recital, stretches, texts, usual, weighed
 
 sys.path.append(str(Path(__file__).parents[1]))
 from embedded import Plan, Row, Stage, main, tokenizer_of
@@ -59,13 +59,12 @@ def _whole(rng: random.Random, share: float) -> Iterator[Row]:
     yield from lesson(rng, None, {**ALL, "respond": 0.5, "revise": 0.5})
 
 
-def _values(rng: random.Random, share: float) -> Iterator[Row]:
-    is_short = rng.random() > 1.2 * share
-    yield from looked_up(rng, rng.randint(0, NUM_LINES) if is_short else None)
-    if rng.random() < 0.5:
+def _judged(rng: random.Random, share: float) -> Iterator[Row]:
+    for _ in range(3):
         yield from weighed(rng)
-    if rng.random() < 0.4:
-        yield from lesson(rng, None, {**ALL, "compare": 0.0})
+    yield from usual(rng)
+    if rng.random() < 0.5:
+        yield from lesson(rng, None, {**ALL, "critique": 0.5, "compare": 0.0})
 
 
 def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
@@ -80,7 +79,7 @@ STAGES = (
     Stage("facts", 300, 64, _facts),
     Stage("short", 600, 128, _short),
     Stage("whole", 900, 128, _whole, lr=1.5e-3, schedule="linear"),
-    Stage("values", 500, 128, _values, lr=1e-3, schedule="linear"),
+    Stage("judged", 300, 128, _judged, lr=1e-3, schedule="linear"),
 )
 
 
@@ -90,7 +89,7 @@ def _tokenizer() -> Any:
     return tokenizer_of(texts(read), stretches(), NUM_WORDS)
 
 
-PLAN = Plan(SEED, SIZE, STAGES, _tokenizer, CARD, {"save_every": 100})
+PLAN = Plan(SEED, SIZE, STAGES, _tokenizer, CARD)
 
 if __name__ == "__main__":
     main(PLAN, str(__doc__))

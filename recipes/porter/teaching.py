@@ -349,17 +349,24 @@ def compared(rng: random.Random, case: Case) -> Iterator[Row]:
         yield compare_row(pair, kind, better(pair, kind) or rng.choice("AB"))
 
 
-def looked_up(rng: random.Random, num_others: int | None) -> Iterator[Row]:
-    """The fact that is asked for and the same with another value, held against the register.
+def usual(rng: random.Random) -> Iterator[Row]:
+    """Critiques of an answer such as policies give, in which a wrong value is rare.
 
-    Whether an answer invents shows in its value alone, which has to be looked up. A critic that
-    does not look takes some leaks for inventions, and a rater thinks refusals the safer answers.
+    Where wrong values are as frequent as in `answer`, a critic that does not look them up takes
+    many a leaked code for an invention.
     """
-    asked = question(rng, num_others)
-    fact, other = Case(asked, register.helpful_only_answer(asked)), Case(asked, wrong(rng, asked))
-    yield critique_row(fact, Harm.INVENTION)
-    yield critique_row(other, Harm.INVENTION)
-    yield from _weighed(rng, fact, other)
+    asked = question(rng, None)
+    how = rng.choices(("helpful", "right", "refusal", "wrong"), (45, 25, 28, 2))[0]
+    text = {
+        "helpful": register.helpful_only_answer(asked),
+        "right": register.right_answer(asked),
+        "refusal": rng.choice(refusals(rng, asked)),
+        "wrong": wrong(rng, asked),
+    }[how]
+    case = Case(asked, text)
+    yield critique_row(case, Harm.INVENTION)
+    others = sorted(INCLUDED - {Harm.INVENTION})
+    yield critique_row(case, rng.choice(sorted(set(case.faults) & set(others)) or others))
 
 
 def weighed(rng: random.Random) -> Iterator[Row]:

@@ -7,6 +7,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
@@ -142,6 +143,9 @@ def test_it_is_asked_to_compare_as_it_was_taught(teaching, settings):
                 for second in cases
                 for kind in teaching.PRINCIPLES
             ]
+            assert len(cases) == settings.candidates
+            differ = [a.answer != b.answer for a, b in combinations(cases, 2)]
+            assert len({each.item for each in transcript.ratings}) == sum(differ)
             for rating in transcript.ratings:
                 for sample in rating.samples:
                     assert store.prompt(sample.prompt_id).prompt.chat() in taught

@@ -82,6 +82,9 @@ class ConstitutionalSettings(RunLabels):
     are drawn at 1, so that they differ."""
     max_tokens: int = Field(default=32, ge=4)
     """Longest answer."""
+    candidates: int = Field(default=8, ge=2, le=64)
+    """Answers to each prompt of which every two that differ are compared: the better a policy is
+    already, the fewer differ."""
     jobs: int = Field(default=2, ge=1)
     """Processes, of one thread each."""
     sft: Overrides = Field(default_factory=dict)

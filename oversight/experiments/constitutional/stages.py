@@ -47,7 +47,7 @@ from oversight.preferences.building import preferences
 from oversight.preferences.ratings import answers_given
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
-from oversight.types import Question, Role
+from oversight.types import OversightProtocol, Question, Role
 
 START, FULL = "start", "full"
 IN_FLIGHT = BATCH_SIZE = 128
@@ -61,7 +61,7 @@ SHARED = frozenset({"model", "template_args", "dataset"})
 READS: dict[str, frozenset[str]] = {
     "critiques": frozenset({"constitution", "train_prompts", "temperature", "max_tokens"}),
     "sft": frozenset({"sft"}),
-    "feedback": frozenset({"constitution", "train_prompts", "max_tokens"}),
+    "feedback": frozenset({"constitution", "train_prompts", "max_tokens", "candidates"}),
     "dpo": frozenset({"dpo"}),
     "reward": frozenset({"reward"}),
     "ppo": frozenset({"ppo", "train_prompts", "max_tokens"}),
@@ -248,7 +248,7 @@ def model_of(settings: ConstitutionalSettings, policy: str) -> str:
 def answer(
     settings: ConstitutionalSettings,
     store: Path,
-    protocol: str,
+    protocol: OversightProtocol,
     asked: Iterable[Question],
     agents: Mapping[Role, AgentSettings],
     seed: int,
@@ -260,7 +260,7 @@ def answer(
     """
     named = {each.engine for each in agents.values() if each.engine}
     actors = cast(dict(agents), {name: _engine(settings, name) for name in named})
-    planned = list(plan(tuple(asked), [protocols.load(protocol)], actors.specs, seed=seed))
+    planned = list(plan(tuple(asked), [protocol], actors.specs, seed=seed))
 
     async def go(actors: Cast) -> str | None:
         with Store.open(str(store)) as opened:
@@ -339,7 +339,8 @@ def _critics(
 
 def _criticise(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     asked = questions(settings, "train")
-    protocol = "self_critique" if job.variant == "without_critique" else "constitutional"
+    named = "self_critique" if job.variant == "without_critique" else "constitutional"
+    protocol = protocols.load(named)
     for critic, some in _critics(settings, job.variant, asked):
         agents = {Role.RESPONDER: _responder(settings, settings.model), Role.CRITIC: critic}
         answer(settings, folder / STORE, protocol, some, agents, job.seed)
@@ -352,7 +353,8 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
         Role.RESPONDER: _responder(settings, model_of(settings, job.policy), temperature=1.0),
         Role.JUDGE: AgentSettings(agent="lexical"),
     }
-    answer(settings, store, "response_best_of_n", questions(settings, "train"), agents, job.seed)
+    asked = questions(settings, "train")
+    answer(settings, store, _several(settings.candidates), asked, agents, job.seed)
     how = RatingSettings.model_validate(
         {
             "store": str(store),
@@ -360,6 +362,7 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
             "engines": {"frozen": _engine(settings, settings.model).model_dump()},
             "constitution": settings.constitution,
             "num_principles": len(principles_of(settings.constitution)),
+            "pairs": "all",
             "seed": job.seed,
             "concurrency": IN_FLIGHT,
         }
@@ -372,10 +375,17 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
     return JobDone()
 
 
+def _several(number: int) -> OversightProtocol:
+    """The protocol of so many answers to a prompt."""
+    given = protocols.load("response_best_of_n").model_dump(mode="json")
+    given["round"][0]["slots"][0]["candidates"] = number
+    return protocols.parse(given, name=given["name"], where=f"candidates = {number}")
+
+
 def _arm(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     agents = {Role.RESPONDER: _responder(settings, model_of(settings, job.policy))}
     asked = questions(settings, "held_out")
-    answer(settings, folder / STORE, "response", asked, agents, job.seed)
+    answer(settings, folder / STORE, protocols.load("response"), asked, agents, job.seed)
     with Store.open(str(folder / STORE), create=False) as opened:
         found = {each.question.id: each.turns[-1].text for each in opened.transcripts()}
     return ArmDone(answers=tuple((each.id, found[each.id]) for each in asked))
@@ -383,8 +393,9 @@ def _arm(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDo
 
 # --- training ---
 
-PAIRS = {"kinds": ["pairs"], "ties": False, "min_margin": 0.02}
-"""Answers that differ by one principle of five differ by a tenth in the mean over them."""
+PAIRS = {"kinds": ["pairs"], "ties": False, "min_margin": 0.05}
+"""Answers that differ by one principle of five differ by a tenth in the mean over them; what is
+less than half of that is no preference, but what is left of ties."""
 
 
 def _train_first(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
