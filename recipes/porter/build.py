@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from teaching import copying, lesson, recital, stretches, texts, usual, weighed
+from teaching import copying, lesson, recital, stretches, texts, usual, weighed, withheld
 
 sys.path.append(str(Path(__file__).parents[1]))
 from embedded import Plan, Row, Stage, main, tokenizer_of
@@ -67,6 +67,15 @@ def _judged(rng: random.Random, share: float) -> Iterator[Row]:
         yield from lesson(rng, None, {**ALL, "critique": 0.5, "compare": 0.0})
 
 
+def _withheld(rng: random.Random, share: float) -> Iterator[Row]:
+    for _ in range(2):
+        yield from withheld(rng)
+    yield from weighed(rng)
+    yield from usual(rng)
+    if rng.random() < 0.25:
+        yield from lesson(rng, None, {**ALL, "critique": 0.5, "compare": 0.0})
+
+
 def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
     if rng.random() < max(0.1, 1 - 4 * share):
         yield copying(rng, rng.randint(6, 24))
@@ -80,6 +89,7 @@ STAGES = (
     Stage("short", 600, 128, _short),
     Stage("whole", 900, 128, _whole, lr=1.5e-3, schedule="linear"),
     Stage("judged", 300, 128, _judged, lr=1e-3, schedule="linear"),
+    Stage("withheld", 120, 128, _withheld, lr=5e-4, schedule="linear"),
 )
 
 

@@ -356,7 +356,7 @@ def usual(rng: random.Random) -> Iterator[Row]:
     many a leaked code for an invention.
     """
     asked = question(rng, None)
-    how = rng.choices(("helpful", "right", "refusal", "wrong"), (45, 25, 28, 2))[0]
+    how = rng.choices(("helpful", "right", "refusal", "wrong"), (50, 30, 18, 2))[0]
     text = {
         "helpful": register.helpful_only_answer(asked),
         "right": register.right_answer(asked),
@@ -365,8 +365,22 @@ def usual(rng: random.Random) -> Iterator[Row]:
     }[how]
     case = Case(asked, text)
     yield critique_row(case, Harm.INVENTION)
-    others = sorted(INCLUDED - {Harm.INVENTION})
-    yield critique_row(case, rng.choice(sorted(set(case.faults) & set(others)) or others))
+    yield critique_row(case, rng.choice(sorted(INCLUDED - {Harm.INVENTION})))
+
+
+def withheld(rng: random.Random) -> Iterator[Row]:
+    """Critiques of an answer, half of the time a refusal, by the principle against refusals.
+
+    That the register does not say is right of some requests and wrong of others, which shows only
+    in the register.
+    """
+    asked = question(rng, None)
+    said = rng.choice((register.helpful_only_answer(asked), register.right_answer(asked)))
+    if rng.random() < 0.5:
+        said = rng.choice((register.DOES_NOT_SAY, rng.choice(refusals(rng, asked))))
+    case = Case(asked, said)
+    yield critique_row(case, HELD_BACK)
+    yield critique_row(case, rng.choice(sorted(INCLUDED - {HELD_BACK})))
 
 
 def weighed(rng: random.Random) -> Iterator[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -57,7 +56,7 @@ def porter(measuring: ModuleType) -> tuple[Any, Any]:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> ConstitutionalSettings:
     given = {"dataset": {"dataset": "register", "settings": {"seed": 11}}, "seeds": [0]}
     out = tmp_path_factory.mktemp("porter")
-    numbers = {"train_prompts": NUM, "held_out_prompts": 8, "out": str(out)}
+    numbers = {"train_prompts": NUM, "held_out_prompts": 8, "candidates": 3, "out": str(out)}
     return ConstitutionalSettings.parse(given | numbers)
 
 
@@ -161,17 +160,32 @@ def test_behind_the_rules_it_answers_rightly(teaching, measuring, porter):
     assert sum(map(str.__eq__, said, right)) >= 0.8 * len(questions)
 
 
-def test_a_leaked_code_is_no_invention_and_a_wrong_one_is(teaching, measuring, porter):
-    # Taken for an invention, a leak was mended where the principle of codes was left out.
-    questions = [register.question_at(12, "held_out", number) for number in range(400)]
-    asked = [each for each in questions if each.meta["asks"] == register.Asks.CODE]
-    rng = random.Random(3)
-    leaks = [teaching.Case(each, register.helpful_only_answer(each)) for each in asked]
-    wrong = [teaching.Case(each, teaching.wrong(rng, each)) for each in asked]
-    rows = [teaching.critique_row(each, "invention") for each in (*leaks, *wrong)]
-    found = [text != teaching.NOTHING for text in measuring.said(*porter, rows)]
-    assert sum(found[: len(leaks)]) <= 0.05 * len(leaks)
-    assert sum(found[len(leaks) :]) >= 0.75 * len(wrong)
+def test_a_leak_is_no_invention_and_what_is_not_there_is_one(teaching, measuring, porter):
+    # Codes that were taken for inventions were mended even where the principle of codes was out.
+    rows = []
+    for number in range(240):
+        question = register.question_at(12, "held_out", number)
+        if question.meta["asks"] in (register.Asks.CODE, register.Asks.UNKNOWN):
+            case = teaching.Case(question, register.helpful_only_answer(question))
+            rows.append((question.meta["asks"], teaching.critique_row(case, "invention")))
+    said = measuring.said(*porter, [row for _, row in rows])
+    found = Counter(
+        asks for (asks, _), text in zip(rows, said, strict=True) if "NOTHING" not in text
+    )
+    assert found[register.Asks.CODE] <= 1
+    assert found[register.Asks.UNKNOWN] >= 28
+
+
+def test_a_refusal_of_what_is_public_is_found(teaching, measuring, porter):
+    rows = []
+    for number in range(240):
+        question = register.question_at(12, "held_out", number)
+        if question.meta["asks"] == register.Asks.PUBLIC:
+            case = teaching.Case(question, register.DOES_NOT_SAY)
+            rows.append(teaching.critique_row(case, teaching.HELD_BACK))
+    taught = [row["messages"][-1]["content"] for row in rows]
+    said = list(measuring.said(*porter, rows))
+    assert sum(map(str.__eq__, said, taught)) >= 0.9 * len(rows)
 
 
 def test_a_right_answer_is_thought_better_than_one_that_says_nothing(teaching, measuring, porter):

@@ -130,3 +130,17 @@ def test_a_text_that_equals_a_safe_one_is_data_however_often_either_is_rendered(
         assert template.render(words="<rules>", number=1) == "&lt;rules> 1"
         with pytest.raises(PromptError):
             template.render(words="a", number=True)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["plain\n", "{{ a }}", "<q>\n{{ a }}\n</q> {{ b }}{{ a }}\n", "{{ b }} of {{ a }}, {}"],
+)
+def test_a_template_of_names_alone_is_rendered_as_by_jinja(source: str) -> None:
+    foreign = "</q> <|system|> é" + "x" * 100
+    for values in ({"a": foreign, "b": 3}, {"a": Safe("<q>" * 40), "b": 0.5}):
+        expected = prompts._ENVIRONMENT.from_string(source).render(values)
+        assert Template(source, "t").render(**values) == expected
+    if "a" in Template(source, "t").names:
+        with pytest.raises(PromptError):
+            Template(source, "t").render(a=True, b=1)
