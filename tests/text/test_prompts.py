@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import PromptError
+from oversight.text import prompts
 from oversight.text.prompts import Safe, Template, data
 
 TURN = Template("<turn>\n{{ words }}\n</turn>\n", name="turn")
