@@ -284,16 +284,27 @@ def _may_lack(error: BaseException) -> bool:
 
 def _of_threads(said: str) -> tuple[str, str, str]:
     """The resource that a thread could not be started for: most often room for its stack."""
-    what = "no more threads or processes can be started"
-    advice = _LACKS[what][2]
+    what = "there is not enough memory" if _is_limited() else _NO_THREADS
+    return what, said, _LACKS[what][2]
+
+
+_NO_THREADS = "no more threads or processes can be started"
+
+
+def is_unmapped(error: BaseException) -> bool:
+    """True of SQLite's I/O errors that under a limit are a lack of address space, and no fault of
+    the disk: it maps the index of its write-ahead log."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name in ("SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_NOMEM") and _is_limited()
+
+
+def _is_limited() -> bool:
+    """True if there is a limit on the process's address space (ulimit -v)."""
     try:
         import resource
     except ImportError:
-        return what, said, advice
-    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        what = "there is not enough memory"
-        advice = _LACKS[what][2]
-    return what, said, advice
+        return False
+    return bool(resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY)
 
 
 def _lacking(what: str, said: str, advice: str) -> str:

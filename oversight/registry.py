@@ -81,7 +81,12 @@ GROUPS: dict[str, Group] = {
     "interop": Group(
         "format",
         "oversight.interop",
-        frozenset({"base"}),
+        frozenset(
+            {
+                *("base", "inspect_evals", "inspect_files", "inspect_records"),
+                *("inspect_samples", "inspect_solvers", "inspect_tasks"),
+            }
+        ),
         needs=("Config", "read"),
         members=("Config", "read"),
     ),

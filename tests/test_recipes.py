@@ -18,23 +18,30 @@ from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
 from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.selfplay.jobs import plan_jobs
+from oversight.experiments.whose_values import WhoseValuesSettings
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
 from oversight.registry import load_named
+from oversight.tournaments.playing import TournamentSettings
 from oversight.train import reward
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
 BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "propose.toml": WritingSettings}
 STAGES = [FOLDER / "constitutional_sl.toml", FOLDER / "constitutional_rl.toml"]
-RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES) - set(STAGES))
+TOURNAMENT = FOLDER / "tournament.toml"
+RECIPES = sorted(set(FOLDER.glob("*.toml")) - {TOURNAMENT, *CIRCLES} - set(BATCHES) - set(STAGES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
+    TOURNAMENT: TournamentSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
 }
+
+
+VALUES = FOLDER / "panels" / "whose_values.toml"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -141,9 +148,15 @@ def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
         *CIRCLES,
         *TRAINING,
         FOLDER / "judging" / "kto.toml",
+        VALUES,
         *OTHERS,
     }
     assert set(FOLDER.rglob("*.toml")) == known
+
+
+def test_the_recipe_of_groups_and_their_values_fits_its_experiment() -> None:
+    settings = load_recipe(WhoseValuesSettings, VALUES, {})
+    assert len(settings.seeds) == 3
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)

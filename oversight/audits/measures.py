@@ -12,7 +12,6 @@ Answers that cannot be read are in no effect; their rate before and after is a m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,9 +26,10 @@ from oversight.evals.accuracy import (
     position_bias,
     reading,
 )
-from oversight.evals.intervals import Estimate, mean_interval
+from oversight.evals.comparisons import PValue, corrected
+from oversight.evals.intervals import Estimate, mean_interval, p_value
 from oversight.evals.observations import Cluster, Observation, observe
-from oversight.types import Belief, Judgment, OversightProtocol, Transcript, Verdict
+from oversight.types import Belief, Judgment, Transcript, Verdict
 
 ALPHA = 0.05
 """Chance of any false finding among all interventions that are tested together."""
@@ -37,10 +37,6 @@ MATTERS = 0.01
 """Belief from which up an effect is more than a trace."""
 ROUNDING = 1e-6
 """Change of belief that the company of a call in a batch makes by itself."""
-LEAST_P, MOST_P = 1e-12, 0.999
-"""Bounds within which a p-value is looked for; above them it is 1."""
-PRECISION = 1e-3
-"""Of a p-value, relative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +195,10 @@ def effects_of(
         each.name: _beyond(by_name[each.name], by_name.get(each.control, []))
         for each in interventions
     }
-    p = {name: p_value(*gains[name]) for name in by_name}
-    p_beyond = {name: p_value(*beyond[name].columns, bounds=(-2.0, 2.0)) for name in claims}
-    corrected = holm({name: p[name] for name in claims})
-    corrected_beyond = holm(p_beyond)
+    p = {name: _p(gains[name]) for name in by_name}
+    p_beyond = {name: _p(beyond[name].columns, bounds=(-2.0, 2.0)) for name in claims}
+    tests = dict(zip(claims, corrected([p[name] for name in claims]), strict=True))
+    tests_beyond = dict(zip(claims, corrected([p_beyond[name] for name in claims]), strict=True))
     return tuple(
         InterventionEffect(
             name=each.name,
@@ -218,14 +214,22 @@ def effects_of(
             of_control=_mean(*beyond[each.name].of_control),
             beyond=_mean(*beyond[each.name].columns, bounds=(-2.0, 2.0)),
             p=p[each.name],
-            p_holm=corrected.get(each.name),
-            p_beyond=corrected_beyond.get(each.name),
+            p_holm=_holm(tests.get(each.name)),
+            p_beyond=_holm(tests_beyond.get(each.name)),
             invalid_before=_share(pair.before.verdict is Verdict.INVALID for pair in given),
             invalid_after=_share(pair.after.verdict is Verdict.INVALID for pair in given),
         )
         for each in interventions
         for given in [by_name[each.name]]
     )
+
+
+def _p(columns: Columns, bounds: tuple[float, float] = (-1.0, 1.0)) -> float | None:
+    return p_value(*columns, bounds=bounds) if columns[0] else None
+
+
+def _holm(test: PValue | None) -> float | None:
+    return None if test is None else test.holm
 
 
 Columns = tuple[list[float], list[Hashable]]
@@ -339,56 +343,7 @@ def _share(given: Iterable[bool]) -> float:
     return sum(every) / len(every) if every else 0.0
 
 
-# --- tests ---
-
-
-def p_value(
-    values: Sequence[float],
-    clusters: Sequence[Hashable],
-    bounds: tuple[float, float] = (-1.0, 1.0),
-) -> float | None:
-    """The smallest level of error at which the interval of the mean still leaves 0 out.
-
-    So a p-value below 0.05 and an interval of 95 % without 0 are one and the same. None without
-    values; at least `LEAST_P`.
-    """
-    if not values:
-        return None
-
-    def leaves_out(alpha: float) -> bool:
-        return mean_interval(values, clusters, bounds, level=1.0 - alpha).excludes(0.0)
-
-    if not leaves_out(MOST_P):
-        return 1.0
-    low, high = (LEAST_P, ALPHA) if leaves_out(ALPHA) else (ALPHA, MOST_P)
-    if leaves_out(low):
-        return low
-    while high / low > 1.0 + PRECISION:
-        middle = math.sqrt(low * high)
-        if leaves_out(middle):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def holm(p: Mapping[str, float | None]) -> dict[str, float]:
-    """Holm's corrected p-values; of those that are None there is none, and they do not count."""
-    known = sorted((value, name) for name, value in p.items() if value is not None)
-    corrected, last = dict[str, float](), 0.0
-    for place, (value, name) in enumerate(known):
-        last = max(last, min(1.0, (len(known) - place) * value))
-        corrected[name] = last
-    return corrected
-
-
 # --- the judge by itself ---
-
-
-def has_orders(protocol: OversightProtocol) -> bool:
-    """True if several sides speak at once, so that either may be shown first."""
-    steps = (*protocol.opening, *protocol.round)
-    return any(sum(slot.act.argues(protocol.role_of(slot)) for slot in s.slots) > 1 for s in steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +361,7 @@ class JudgedTranscript:
 
     def in_both_orders(self) -> OrderReading | None:
         """Effects of the order, where there are two and the judge was asked in both."""
-        if self.swapped is None or not has_orders(self.transcript.debate.protocol):
+        if self.swapped is None or not self.transcript.debate.protocol.has_orders:
             return None
         both = (self.drawn, self.swapped)
         ruling = Ruling(

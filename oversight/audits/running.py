@@ -20,7 +20,6 @@ from oversight.audits.measures import (
     JudgeAudit,
     JudgedTranscript,
     effects_of,
-    has_orders,
     measure_direct,
     measure_order,
 )
@@ -114,7 +113,7 @@ def _questions(work: AuditWork, store: Store) -> list[Question]:
     for each in store.transcripts(debate_ids=work.originals):
         found.setdefault(each.question.fingerprint, each.question)
         protocol = each.debate.protocol
-        if has_orders(protocol):
+        if protocol.has_orders:
             work.with_orders.add(each.debate.id)
         work.expert_reads_source |= bool(protocol.speakers_see_source and each.question.source)
     return list(found.values())

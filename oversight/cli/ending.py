@@ -188,7 +188,14 @@ class _Room:
             )
 
 
-NATIVE_MIB = {"torch": 700, "sklearn": 300, "pyarrow": 220, "scipy.linalg": 200, "numpy": 110}
+NATIVE_MIB = {
+    "torch": 700,
+    "sklearn": 300,
+    "scipy.stats": 260,
+    "pyarrow": 220,
+    "scipy.linalg": 200,
+    "numpy": 110,
+}
 """Address space that libraries take as they are loaded, with what their first use takes."""
 
 

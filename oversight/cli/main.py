@@ -17,17 +17,20 @@ from oversight.cli.audit import audit
 from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
+from oversight.cli.diff import diff
 from oversight.cli.ending import INTERRUPTS
 from oversight.cli.importing import import_records
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
+from oversight.cli.power import power
 from oversight.cli.rate import rate
-from oversight.cli.report import diff, export, report
+from oversight.cli.report import export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
 from oversight.cli.runs import runs
 from oversight.cli.store import show, store, view
+from oversight.cli.tournament import tournament
 from oversight.cli.train import plot, push, train
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
@@ -52,7 +55,7 @@ UNUSABLE = {
 GOING_ON = frozenset(
     {
         *("answer", "audit", "critique", "debate", "demo", "feedback", "import", "judge"),
-        *("pixels", "propose", "push", "rate", "run"),
+        *("pixels", "propose", "push", "rate", "run", "tournament"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -80,10 +83,12 @@ for command in (
     show,
     diff,
     pixels,
+    tournament,
     report,
     runs,
     export,
     plot,
+    power,
     push,
     datasets,
     models,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -222,7 +222,14 @@ class ReportChoice:
     protocol: str | None
     dataset: str | None
 
-    def report(self, by: Sequence[Property], prices: Path | None) -> Report:
+    def report(
+        self,
+        by: Sequence[Property],
+        prices: Path | None,
+        turn_price: float,
+        *,
+        each_person: bool = False,
+    ) -> Report:
         """The report.
 
         Raises:
@@ -232,6 +239,13 @@ class ReportChoice:
         from dataclasses import replace
 
         from oversight.cli.progress import reading
+        from oversight.cli.sharing import (
+            ReadPart,
+            halves,
+            read_beside,
+            runs_by_debate,
+            uncollected,
+        )
         from oversight.config import PriceTable
         from oversight.evals.breakdown import ReportOrigin, RunMembership
         from oversight.evals.report import build_report
@@ -243,8 +257,10 @@ class ReportChoice:
         failed: list[Any] = []
         members: dict[str, RunMembership] = {}
         origins: list[StoredRun] = []
+        parts: list[ReadPart] = []
         num_complete = 0
         with ExitStack() as stack:
+            stack.enter_context(uncollected())
             opened = {
                 name: stack.enter_context(OpenStore.open(url, create=False, only_read=True))
                 for name, url in self.stores.items()
@@ -257,10 +273,13 @@ class ReportChoice:
                 known = store.runs()
                 tags = {each.name: each.tags for each in known}
                 for group, names in self._groups(name, chosen[name]):
-                    found = store.transcripts(runs=names, **where)
-                    read[group] = reading(found, num)
+                    mine, others = halves(store.debate_ids(complete=True, runs=names, **where))
+                    found = store.transcripts(debate_ids=mine, runs=names)
+                    read[group] = reading(found, num - len(others))
+                    if others:
+                        parts.append(ReadPart(group, name, self.stores[name], others, names))
                     failed += [store.transcripts(complete=False, runs=names, **where)]
-                    members[group] = RunMembership(_lookup(store), tags)
+                    members[group] = RunMembership(runs_by_debate(store), tags)
                 origins += [
                     each for each in known if not self._is_filtered or each.name in chosen[name]
                 ]
@@ -271,6 +290,9 @@ class ReportChoice:
                 by=by,
                 runs=members,
                 prices=table,
+                turn_price=turn_price,
+                each_person=each_person,
+                others=stack.enter_context(read_beside(parts, by, opened)),
             )
         if not built.num_debates:
             again = [start.command for each in origins for start in each.starts][-1:]
@@ -388,15 +410,3 @@ def nothing_in(
         advice = f"it is tried again by `{again}`"
     failed = f"failed: {causes}; " if causes else ""
     return f"{store}: no complete debate{which} {purpose}; {failed}{advice}"
-
-
-def _lookup(store: OpenStore) -> Callable[[str], Sequence[str]]:
-    """From a debate's id to its runs, which are read when the first is asked for."""
-    known: dict[str, list[str]] = {}
-
-    def runs_of(debate_id: str) -> Sequence[str]:
-        if not known:
-            known.update(store.runs_of(store.debate_ids()))
-        return known.get(debate_id, ())
-
-    return runs_of

@@ -17,7 +17,7 @@ import inspect
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -306,12 +306,20 @@ def _sample(questions: list[Question], limit: int | None, seed: int) -> list[Que
     return sorted(questions, key=lambda q: content_id("sample", seed, q.id))[:limit]
 
 
+def complaint(what: str, noun: str, bad: Sequence[BadRow], advice: str) -> str:
+    """The message on what cannot be used: so many, the first of them by place, and the advice.
+
+    Each stands in a line of its own, and ends so that the lines can be read as one.
+    """
+    named = [f"  {row}" for row in bad[:NUM_LISTED]]
+    named += [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
+    lines = [*(f"{each};" for each in named[:-1]), f"{named[-1].rstrip('.')}."]
+    return "\n".join([f"{what}: {count(len(bad), noun)} cannot be used:", *lines, advice])
+
+
 def _complaint(dataset: str, bad: list[BadRow]) -> str:
-    more = [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
-    lines = [*(f"  {row}" for row in bad[:NUM_LISTED]), *more]
-    head = f"data set {dataset!r}: {count(len(bad), 'row')} cannot be used"
     advice = "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe."
-    return "\n".join([head, *lines, advice])
+    return complaint(f"data set {dataset!r}", "row", bad, advice)
 
 
 def _nothing_left(spec: DatasetSettings, reading: _Reading) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from statistics import fmean
 
 from oversight.aggregation import TIE_TOLERANCE, Ruling, readable, top
 from oversight.evals.calibration import brier
@@ -16,7 +18,8 @@ from oversight.evals.intervals import (
     unpaired_difference,
 )
 from oversight.evals.observations import Cluster, Kind, Observation, cluster_of
-from oversight.types import Belief, Judgment, Transcript, Verdict
+from oversight.text.numbers import NONE, Table, percent, share
+from oversight.types import Belief, JudgeKind, Judgment, Transcript, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,160 @@ def scores(observations: Iterable[Observation]) -> list[tuple[tuple[str, str], f
 def difference(first: Sequence[Observation], second: Sequence[Observation]) -> Estimate | None:
     """`accuracy_all` of first minus second on the questions that both have, each counted once."""
     return paired_difference(scores(first), scores(second))
+
+
+class Treatment(StrEnum):
+    """Treatment of rulings in which nothing was decided."""
+
+    LEFT_OUT = "left out"
+    GUESS = "as a guess"
+    WRONG = "as wrong"
+    RIGHT = "as right"
+
+
+UNDECIDED = (Verdict.INVALID, Verdict.TIE, Verdict.ABSTAIN)
+
+
+def treated_accuracy(
+    right: Sequence[bool | None],
+    verdicts: Sequence[Verdict],
+    chances: Sequence[float],
+    clusters: Sequence[Hashable],
+    treatment: Treatment | Mapping[Verdict, Treatment],
+) -> Estimate | None:
+    """Accuracy with each class of undecided rulings treated as told; None if nothing is left.
+
+    All undecided ones as wrong, and all as right, are the bounds between which accuracy lies
+    whatever these rulings would have been (Manski 1989; Horowitz and Manski 2000): from the lower
+    end of the one interval to the upper end of the other is an interval for it.
+
+    Args:
+        right: Whether each ruling is right; None where nothing was decided.
+        verdicts: The class of each.
+        chances: The score of guessing on each one's question.
+        clusters: The question of each.
+        treatment: One for all classes, or one for each of `UNDECIDED`.
+
+    Raises:
+        ValueError: They are not as many.
+    """
+    if not len(right) == len(verdicts) == len(chances) == len(clusters):
+        raise ValueError(
+            f"{len(right)} rulings, {len(verdicts)} verdicts, {len(chances)} chances and "
+            f"{len(clusters)} clusters: need as many"
+        )
+    if isinstance(treatment, Treatment):
+        treatment = dict.fromkeys(UNDECIDED, treatment)
+    scored = _treated_scores(right, verdicts, chances, treatment)
+    kept = [(value, of) for value, of in zip(scored, clusters, strict=True) if value is not None]
+    return mean_interval([value for value, _ in kept], [of for _, of in kept]) if kept else None
+
+
+def _treated_scores(
+    right: Sequence[bool | None],
+    verdicts: Sequence[Verdict],
+    chances: Sequence[float],
+    by_class: Mapping[Verdict, Treatment],
+) -> list[float | None]:
+    """The score of each ruling; None of one that is left out."""
+    found: list[float | None] = []
+    for hit, verdict, chance in zip(right, verdicts, chances, strict=True):
+        if hit is not None:
+            found.append(1.0 if hit else 0.0)
+            continue
+        how = by_class[verdict]
+        if how is Treatment.GUESS:
+            found.append(chance)
+        else:
+            found.append(None if how is Treatment.LEFT_OUT else float(how is Treatment.RIGHT))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Treated:
+    """Accuracy of an arm under each treatment of the rulings that decide nothing."""
+
+    label: str
+    num: int
+    num_invalid: int
+    num_tie: int
+    num_abstain: int
+    left_out: Estimate | None
+    """Right over decided; None if nothing was decided."""
+    guess: Estimate
+    wrong: Estimate
+    """The lower bound: every undecided ruling counts as wrong."""
+    right: Estimate
+    """The upper bound."""
+    by_class: dict[str, tuple[float, float]]
+    """Of each class that occurs, accuracy with it alone as wrong and as right, the others as
+    guesses: how much hangs on that class."""
+
+
+def treated(label: str, observations: Iterable[Observation]) -> Treated | None:
+    """Accuracy of `observations` under every treatment; None if no answer is known."""
+    known = [each for each in observations if each.correct is not None]
+    if not known:
+        return None
+    arrays = (
+        [each.right for each in known],
+        [each.verdict for each in known],
+        [1.0 / each.num_options for each in known],
+        [each.cluster for each in known],
+    )
+    left_out, guess, wrong, right = (treated_accuracy(*arrays, each) for each in Treatment)
+    if guess is None or wrong is None or right is None:
+        return None
+    counts = Counter(arrays[1])
+
+    def alone(verdict: Verdict, treatment: Treatment) -> float:
+        by_class = dict.fromkeys(UNDECIDED, Treatment.GUESS) | {verdict: treatment}
+        return fmean(value or 0.0 for value in _treated_scores(*arrays[:3], by_class))
+
+    return Treated(
+        label=label,
+        num=len(known),
+        num_invalid=counts[Verdict.INVALID],
+        num_tie=counts[Verdict.TIE],
+        num_abstain=counts[Verdict.ABSTAIN],
+        left_out=left_out,
+        guess=guess,
+        wrong=wrong,
+        right=right,
+        by_class={
+            each.value: (alone(each, Treatment.WRONG), alone(each, Treatment.RIGHT))
+            for each in UNDECIDED
+            if counts[each]
+        },
+    )
+
+
+def treatment_table(found: Sequence[Treated]) -> Table:
+    """Accuracy under every treatment, once some ruling decided nothing."""
+    some = [each for each in found if each.num_invalid + each.num_tie + each.num_abstain]
+
+    def alone(each: Treated, verdict: Verdict) -> str:
+        ends = each.by_class.get(verdict.value)
+        return NONE if ends is None else f"{percent(ends[0])} to {percent(ends[1])}"
+
+    return Table(
+        title="Accuracy by treatment",
+        note="Rulings that decide nothing left out, as guesses, all as wrong and all as right: "
+        "between the last two lies accuracy whatever they would have been (Manski 1989). Then how "
+        "much hangs on each class alone, the others being guesses.",
+        columns=(
+            *("protocol", *(each.value for each in Treatment)),
+            *("INVALID alone", "ties alone", "abst. alone"),
+        ),
+        rows=tuple(
+            (
+                each.label,
+                *(share(one) for one in (each.left_out, each.guess, each.wrong, each.right)),
+                *(alone(each, verdict) for verdict in UNDECIDED),
+            )
+            for each in some
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +366,7 @@ def _mean(found: Sequence[tuple[Cluster, float]], low: float = 0.0) -> Estimate 
     return mean_interval([v for _, v in found], [c for c, _ in found], bounds=(low, 1.0))
 
 
-NONE = "none"
+UNASSISTED = "none"
 """The kind that means no assistance: what the others are compared with."""
 
 
@@ -247,16 +404,16 @@ def assistance(observations: Iterable[Observation]) -> tuple[Assistance, ...]:
         if each.assistance_drawn is not None and each.correct is not None:
             groups[each.study, each.arm.protocol][each.assistance_drawn].append(each)
     return tuple(
-        _measure(study, protocol, kind, by_kind[kind], by_kind.get(NONE, []))
+        _measure(study, protocol, kind, by_kind[kind], by_kind.get(UNASSISTED, []))
         for (study, protocol), by_kind in sorted(groups.items())
-        for kind in sorted(by_kind, key=lambda name: (name != NONE, name))
+        for kind in sorted(by_kind, key=lambda name: (name != UNASSISTED, name))
     )
 
 
 def _measure(
     study: str, protocol: str, kind: str, group: list[Observation], without: list[Observation]
 ) -> Assistance:
-    compared = [] if kind == NONE else without
+    compared = [] if kind == UNASSISTED else without
     seconds = _seconds(group)
     return Assistance(
         study=study,
@@ -297,3 +454,33 @@ def _briers(group: Iterable[Observation]) -> Measured:
 
 def _seconds(group: Iterable[Observation]) -> Measured:
     return [(each.cluster, each.active_s) for each in group if each.active_s is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """People's rulings of one arm, by whether all turns had been on their screen."""
+
+    label: str
+    num: int
+    num_unseen: int
+    """Given while some turns had not been on the screen completely."""
+    num_unrecorded: int
+    """Of these nobody recorded what was on the screen."""
+    accuracy: Accuracy | None
+    """Of all of them, on questions whose right answer is known."""
+    accuracy_without: Accuracy | None
+    """The same without the `num_unseen`."""
+
+
+def unseen(label: str, group: Sequence[Observation]) -> Iterator[Unseen]:
+    """Judgments of people in an arm, and those given with turns unread; none without people."""
+    people = [each for each in group if each.judge_kind is JudgeKind.HUMAN]
+    if people:
+        yield Unseen(
+            label=label,
+            num=len(people),
+            num_unseen=sum(bool(each.num_unseen) for each in people),
+            num_unrecorded=sum(each.num_unseen is None for each in people),
+            accuracy=accuracy(people),
+            accuracy_without=accuracy(each for each in people if not each.num_unseen),
+        )

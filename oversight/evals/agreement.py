@@ -10,16 +10,15 @@ from statistics import fmean
 
 from oversight.aggregation import (
     TIE_TOLERANCE,
-    cohen_kappa,
     last_words,
     p_of_lower,
     p_of_revision,
-    pairwise_agreement,
     rater_rulings,
     rater_scores,
 )
 from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Cluster, cluster_of
+from oversight.evals.observations import Cluster, Observation, cluster_of
+from oversight.panels.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
 from oversight.types import (
     Feedback,
     ModelAnswer,
@@ -30,6 +29,7 @@ from oversight.types import (
     RevisionIs,
     Task,
     Transcript,
+    Verdict,
 )
 
 FOLLOWS_ORDER = 0.5
@@ -286,3 +286,53 @@ def _estimate(found: Sequence[tuple[Cluster, float]]) -> Estimate | None:
     if not found:
         return None
     return mean_interval([value for _, value in found], [cluster for cluster, _ in found])
+
+
+# --- judges ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement of the judges of one protocol's debates on the option chosen."""
+
+    protocol: str
+    judges: tuple[str, ...]
+    num_debates: int
+    """Debates that at least two of them decided."""
+    agreement: float
+    alpha: float | None
+    kappa: float | None
+    """Only of two judges."""
+
+
+def judge_agreements(every: Iterable[Observation]) -> tuple[Agreement, ...]:
+    """Agreement in each protocol whose debates several judges decided."""
+    choices: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for each in every:
+        if each.verdict is Verdict.DECIDED and each.choice is not None:
+            choices[each.arm.protocol][each.arm.judge][each.debate_id] = each.choice
+    found = []
+    for protocol, by_judge in sorted(choices.items()):
+        shared = {
+            debate
+            for one, two in combinations(by_judge.values(), 2)
+            for debate in one.keys() & two.keys()
+        }
+        units = sorted(shared)
+        # A judge who decided nothing that another did agrees with nobody, and is not named.
+        judges = sorted(judge for judge, given in by_judge.items() if given.keys() & shared)
+        raters = [[by_judge[judge].get(unit) for unit in units] for judge in judges]
+        agreed = pairwise_agreement(raters) if units else None
+        if agreed is None:
+            continue
+        found.append(
+            Agreement(
+                protocol=protocol,
+                judges=tuple(judges),
+                num_debates=len(units),
+                agreement=agreed,
+                alpha=krippendorff_alpha(raters),
+                kappa=cohen_kappa(*raters) if len(raters) == 2 else None,
+            )
+        )
+    return tuple(found)

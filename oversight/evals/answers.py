@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class EndCounter:
             self._ends[sample.model][Purpose.UNANSWERED.value] += (
                 sample.purpose is Purpose.UNANSWERED
             )
+
+    def update(self, other: EndCounter) -> None:
+        """Add what another one counted."""
+        for model, counts in other._ends.items():
+            self._ends[model].update(counts)
 
     def counted(self) -> tuple[AnswerEnds, ...]:
         """The counts so far, by model."""
@@ -314,3 +320,23 @@ class Unread:
     """Of the arm, of all kinds."""
     answer: str
     """The first answer of the kind as it was written, in one line and shortened."""
+
+
+MAX_KINDS = 3
+"""Kinds of unreadable answers that are shown of an arm."""
+KIND_CHARS = 60
+"""Answers that begin alike, apart from numbers, are of one kind."""
+
+
+def unread_kinds(label: str, answers: Iterable[str]) -> list[Unread]:
+    """The most frequent kinds of an arm's unreadable answers, which are shortened already."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for answer in answers:
+        kind = re.sub(r"\d+", "0", answer.casefold())[:KIND_CHARS]
+        counts[kind] += 1
+        first.setdefault(kind, answer)
+    return [
+        Unread(label, num, counts.total(), first[kind])
+        for kind, num in counts.most_common(MAX_KINDS)
+    ]

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from oversight.config import PriceTable
-from oversight.evals.accuracy import difference
+from oversight.evals.accuracy import Accuracy, accuracy, difference, scores
+from oversight.evals.comparisons import (
+    ComparisonFamily,
+    PValue,
+    corrected,
+    correction_note,
+    p_cells,
+    paired_p,
+)
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import UNKNOWN, Arm, Observation
 from oversight.registry import shortened
-from oversight.text.numbers import NONE, Table, duration, points
+from oversight.text.numbers import NONE, Table, duration, points, share
 from oversight.text.terminal import visible
 from oversight.types import Role, Sample, Transcript
 
@@ -40,6 +48,9 @@ class RunDifference:
     judge: str
     """Empty where the two have different judges, and all of them are pooled."""
     difference: Estimate
+    test: PValue | None = None
+    """Corrected over all differences between runs; None where fewer than two questions are
+    shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,30 @@ class ReportOrigin:
 MAX_LISTED = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Accuracy of one arm on one part of the questions."""
+
+    dataset: str
+    family: str
+    label: str
+    accuracy: Accuracy
+
+
+def slices_of(
+    observed: Mapping[Arm, Sequence[Observation]], named: Mapping[Arm, str]
+) -> tuple[Slice, ...]:
+    """Accuracy by data set, family and arm; nothing where there is one data set and family."""
+    groups: dict[tuple[str, str, str], list[Observation]] = defaultdict(list)
+    for arm, group in observed.items():
+        for each in group:
+            groups[each.dataset, each.family, named[arm]].append(each)
+    if len({(dataset, family) for dataset, family, _ in groups}) < 2:
+        return ()
+    measured = ((key, accuracy(group)) for key, group in sorted(groups.items()))
+    return tuple(Slice(*key, found) for key, found in measured if found is not None)
+
+
 # --- runs against each other -----------------------------------------------------
 
 
@@ -129,13 +164,15 @@ def run_differences(
     for arm, group in observed.items():
         pooled[arm.group, arm.protocol][arm.judge] += group
     protocols = sorted({arm.protocol for arm in observed})
-    return tuple(
-        RunDifference(first, second, protocol, judge, gap)
+    found = [
+        (RunDifference(first, second, protocol, judge, gap), paired_p(scores(one), scores(two)))
         for first, second in combinations(groups, 2)
         for protocol in protocols
         for judge, one, two in _alike(pooled[first, protocol], pooled[second, protocol])
         if (gap := difference(one, two)) is not None
-    )
+    ]
+    tests = corrected([p for _, p in found])
+    return tuple(replace(gap, test=test) for (gap, _), test in zip(found, tests, strict=True))
 
 
 def _alike(
@@ -170,6 +207,10 @@ class PromptCounter:
             for template, text in prompts.items() if isinstance(prompts, dict) else ():
                 found.add((group, role.value, spec.agent, template, str(text)))
         self._debates.update(found)
+
+    def update(self, other: PromptCounter) -> None:
+        """Add what another one counted."""
+        self._debates.update(other._debates)
 
     def counted(self) -> tuple[OwnPrompt, ...]:
         """Every template with its number of debates."""
@@ -214,7 +255,7 @@ class UsageCounter:
     """Counter of tokens and seconds by group and model, over transcripts as they pass by."""
 
     def __init__(self) -> None:
-        self._calls: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * 5)
+        self._calls: dict[tuple[str, str], list[float]] = {}
 
     def add(self, transcript: Transcript, group: str = "") -> None:
         """Count the calls of a debate: those for candidates and for answers in vain too."""
@@ -228,7 +269,7 @@ class UsageCounter:
 
     def _count(self, sample: Sample, group: str) -> None:
         usage = sample.usage
-        sums = self._calls[group, sample.model]
+        sums = self._calls.setdefault((group, sample.model), [0.0] * 5)
         for place, number in enumerate(
             (
                 1,
@@ -239,6 +280,12 @@ class UsageCounter:
             )
         ):
             sums[place] += number
+
+    def update(self, other: UsageCounter) -> None:
+        """Add what another one counted."""
+        for key, numbers in other._calls.items():
+            sums = self._calls.setdefault(key, [0.0] * 5)
+            self._calls[key] = [one + two for one, two in zip(sums, numbers, strict=True)]
 
     def counted(self, prices: PriceTable | None = None) -> tuple[ModelUsage, ...]:
         """Usage of each model, by group."""
@@ -265,19 +312,25 @@ class UsageCounter:
 # --- tables ----------------------------------------------------------------------
 
 
-def difference_table(found: Sequence[RunDifference]) -> Table:
+def difference_table(
+    found: Sequence[RunDifference], family: ComparisonFamily | None = None
+) -> Table:
     """Differences between runs or stores."""
     return Table(
         title="Differences between runs",
         note="In percentage points of “all”, on the questions that both were asked, each counted "
-        "once; 95 % intervals clustered by question, not adjusted for their number.",
-        columns=("first − second", "protocol", "judges", "difference", "questions"),
+        f"once; 95 % intervals clustered by question. {correction_note(family)}".rstrip(),
+        columns=(
+            *("first − second", "protocol", "judges", "difference"),
+            *("p", "Holm", "BH", "questions"),
+        ),
         rows=tuple(
             (
                 f"{each.first} − {each.second}",
                 each.protocol,
                 each.judge or "all of each",
                 points(each.difference),
+                *p_cells(each.test),
                 f"{each.difference.num_clusters:,}",
             )
             for each in found
@@ -327,3 +380,23 @@ def money(amount: float | None) -> str:
     if amount is None:
         return NONE
     return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.2g}"
+
+
+def slice_table(found: Sequence[Slice]) -> Table:
+    """Accuracy by data set and family."""
+    return Table(
+        title="By data set and family",
+        note="Judge accuracy on each part of the questions.",
+        columns=("data set", "family", "protocol", "accuracy", "debates", "questions"),
+        rows=tuple(
+            (
+                each.dataset,
+                each.family or NONE,
+                each.label,
+                share(each.accuracy.accuracy),
+                f"{each.accuracy.num_debates:,}",
+                f"{each.accuracy.num_questions:,}",
+            )
+            for each in found
+        ),
+    )

@@ -45,11 +45,75 @@ def brier(probs: Sequence[float], correct: int) -> float:
     return 0.5 * math.fsum((p - (k == correct)) ** 2 for k, p in enumerate(probs))
 
 
+TURN_PRICE = 0.05
+"""Points that a judge pays for a turn in Michael et al. 2023."""
+
+
+def priced_log_score(
+    probs: Sequence[float], correct: int, num_turns: int, price: float = TURN_PRICE
+) -> float:
+    """The logarithm to base 2 of the probability of the right option, less a price for each turn.
+
+    The reward of judges in Michael et al. 2023 (arXiv:2311.08702), whose files name it
+    `LogScoreWithLinearPenalty` with base 2 and 0.05 a turn: -1 at even odds, 0 at best. Proper for
+    any number of turns, which the belief does not change; the probability is floored at `FLOOR`.
+
+    Raises:
+        ValueError: The turns or the price are negative.
+    """
+    if num_turns < 0 or price < 0.0:
+        raise ValueError(f"{num_turns} turns at {price!r}: neither may be negative")
+    return math.log2(max(probs[correct], FLOOR)) - price * num_turns
+
+
 SCORES: dict[str, ProperScore] = {
     "log": log_score,
     "quadratic": quadratic_score,
     "spherical": spherical_score,
 }
+
+
+def mean_mass(found: Sequence[Observation]) -> Estimate | None:
+    """Mean captured mass of the rulings of which it is known."""
+    known = [(each.mass, each.cluster) for each in found if each.mass is not None]
+    if not known:
+        return None
+    masses, clusters = zip(*known, strict=True)
+    return mean_interval(masses, clusters)
+
+
+def mean_priced(
+    found: Sequence[Observation], num_turns: Sequence[int], price: float = TURN_PRICE
+) -> Estimate | None:
+    """Mean of `priced_log_score` over the beliefs that could be read; None without any."""
+    values = [
+        (priced_log_score(each.probs, each.correct, turns, price), each.cluster)
+        for each, turns in zip(found, num_turns, strict=True)
+        if each.probs is not None and each.correct is not None
+    ]
+    if not values:
+        return None
+    return mean_interval([value for value, _ in values], [c for _, c in values], bounds=None)
+
+
+def mean_scores(found: Sequence[Observation]) -> dict[str, Estimate]:
+    """Mean of each of `SCORES` over the beliefs that could be read."""
+    read = [
+        (each.probs, each.correct, each.cluster)
+        for each in found
+        if each.probs is not None and each.correct is not None
+    ]
+    if not read:
+        return {}
+    clusters = [cluster for *_, cluster in read]
+    return {
+        name: mean_interval(
+            [rule(probs, correct) for probs, correct, _ in read],
+            clusters,
+            bounds=None if name == "log" else (0.0, 1.0),
+        )
+        for name, rule in SCORES.items()
+    }
 
 
 MAX_BINS = 10

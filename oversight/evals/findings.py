@@ -16,10 +16,11 @@ from oversight.errors import ConfigError, MissingDependencyError
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.answers import ResponseCount
 from oversight.evals.calibration import FLOOR
+from oversight.evals.comparisons import ArmDifference
 from oversight.evals.constitutional import drift_sentence
 from oversight.evals.intervals import NUM_RESAMPLES
 from oversight.evals.observations import Kind
-from oversight.evals.report import ArmDifference, ArmReport, Report
+from oversight.evals.report import ArmReport, Report
 from oversight.files import write_text
 from oversight.registry import nearest
 from oversight.text.numbers import count, listed, per_cent, percent, points, share
@@ -74,7 +75,9 @@ def headlines(report: Report) -> tuple[str, ...]:
         )
         return (unmeasured, *answered)[:MAX_HEADLINES]
     told = [
-        _sentence(report, each) for each in report.comparisons if each.kinds[1] is not Kind.DEBATE
+        _sentence(report, each)
+        for each in report.comparisons
+        if each.kinds[1] is not Kind.DEBATE and each.difference.low is not None
     ]
     if not told:
         told = [_alone(arm) for arm in report.arms]
@@ -135,10 +138,17 @@ def _sentence(report: Report, each: ArmDifference) -> str:
         )
     where = f"{points(gap)} points on {count(gap.num_clusters, 'question')} asked of both"
     where += "".join(map(_counted_as, arms))
-    if not gap.excludes(0.0):
+    if not each.is_shown:
+        if gap.excludes(0.0):
+            where += f"; not after correction for {_tested(report)} (Holm)"
         return f"{each.first} does not differ reliably from {each.second} here: {where}."
     better = "beats" if gap.value > 0 else "is worse than"
     return f"{each.first} {better} {each.second}: {where}."
+
+
+def _tested(report: Report) -> str:
+    """Number of differences that are corrected together."""
+    return count(sum(each.test is not None for each in report.comparisons), "test")
 
 
 def _compared(report: Report, each: ArmDifference) -> list[ArmReport]:
@@ -194,8 +204,9 @@ def _of_report(report: Report) -> Iterator[str]:
             )
     for each in report.comparisons:
         against = each.kinds == (Kind.DEBATE, Kind.CONSULTANCY)
+        against = against and each.difference.low is not None
         against = against and _incomparable(_compared(report, each)) is None
-        if against and not (each.difference.excludes(0.0) and each.difference.value > 0):
+        if against and not (each.is_shown and each.difference.value > 0):
             gap = points(each.difference)
             yield f"{each.first} does not beat {each.second} here ({gap} points)."
 
@@ -340,7 +351,8 @@ def methods(report: Report) -> tuple[str, ...]:
     return (
         "Accuracy is right over decided. “All” counts a tie or an abstention as a guess and an "
         "INVALID answer as wrong; differences are taken in it, each question counted once, on "
-        "questions asked of both. They are not adjusted for their number.",
+        "questions asked of both.",
+        *_corrections(report),
         "Where a judge saw both orders its two beliefs are averaged before the verdict.",
         f"Intervals cover {percent(LEVEL)} and are clustered by question: several debates of one "
         "question are not independent. Cluster-robust (CR2, t with Satterthwaite degrees of "
@@ -350,8 +362,19 @@ def methods(report: Report) -> tuple[str, ...]:
         "so that every point is of the same debates.",
         "Calibration compares the judge’s confidence in the option it chose with how often that is "
         "right, in bins of equal mass. Brier score: half the squared distance, 0.25 at even odds. "
-        f"Log score: natural, with probabilities floored at {FLOOR:g}.",
+        f"Log score: natural, with probabilities floored at {FLOOR:g}. Priced: to base 2, less "
+        f"{report.turn_price:g} for each of the judge’s turns.",
     )
+
+
+def _corrections(report: Report) -> Iterator[str]:
+    """The families of tests, and what stands in each after correction."""
+    for each in report.families:
+        yield (
+            f"{count(each.num, 'test')} of {each.name}, corrected together: below 0.05 are "
+            f"{each.num_alone:,} alone, {each.num_holm:,} after Holm and {each.num_bh:,} after "
+            "Benjamini and Hochberg."
+        )
 
 
 def frames(report: Report) -> dict[str, list[dict[str, Any]]]:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from oversight.aggregation import Ruling, rulings, top
 from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
-from oversight.types import AgentSpec, Debate, JudgeKind, Question, Seat, Transcript, Verdict
+from oversight.types import (
+    AgentSpec,
+    Debate,
+    JudgeKind,
+    OversightProtocol,
+    Question,
+    Seat,
+    Transcript,
+    Verdict,
+)
 
 UNKNOWN_CAUSE = "other"
 """Of failures whose kind was not written down."""
+PEOPLE = "people"
+"""Stands for all persons who judged one arm, where they are measured together."""
 UNKNOWN = "–"
 """Stands for the value of a debate that has none."""
 
@@ -72,19 +85,18 @@ class Observation:
     setup_id: str
     """Of the protocol's content and the agents' settings: one arm may pool several."""
 
-    @property
-    def choice(self) -> int | None:
-        """The option decided on, or None."""
-        if self.verdict is not Verdict.DECIDED or self.probs is None:
-            return None
-        return top(self.probs)[0]
+    choice: int | None = field(init=False)
+    """The option decided on, or None."""
+    right: bool | None = field(init=False)
+    """True if the decision is right; None where nothing was decided or nobody knows."""
 
-    @property
-    def right(self) -> bool | None:
-        """True if the decision is right; None where nothing was decided or nobody knows."""
-        if self.choice is None or self.correct is None:
-            return None
-        return self.choice == self.correct
+    def __post_init__(self) -> None:
+        # Every measure asks for these two, and many more than once.
+        decided = self.verdict is Verdict.DECIDED and self.probs is not None
+        choice = top(self.probs)[0] if decided and self.probs is not None else None
+        known = choice is not None and self.correct is not None
+        object.__setattr__(self, "choice", choice)
+        object.__setattr__(self, "right", choice == self.correct if known else None)
 
     @property
     def p_correct(self) -> float | None:
@@ -185,8 +197,15 @@ def labels(arms: Iterable[Arm]) -> dict[Arm, str]:
 
 
 def _setup(debate: Debate) -> str:
-    agents = {role.value: spec.model_dump(mode="json") for role, spec in debate.agents.items()}
-    return content_id(debate.protocol.model_dump(mode="json", exclude={"description"}), agents)
+    agents = ((role.value, spec.model_dump_json()) for role, spec in debate.agents.items())
+    return _setup_id(debate.protocol, tuple(agents))
+
+
+@lru_cache(maxsize=1024)
+def _setup_id(protocol: OversightProtocol, agents: tuple[tuple[str, str], ...]) -> str:
+    """Id of a set-up, of which there are few for many debates."""
+    specs = {role: json.loads(spec) for role, spec in agents}
+    return content_id(protocol.model_dump(mode="json", exclude={"description"}), specs)
 
 
 def _speakers(debate: Debate) -> str:

@@ -201,9 +201,15 @@ def draw_beliefs(figure: FigureBase, report: Report, theme: Theme, height: float
     axes.set_ylim(low, high)
     axes.set_yticks([tenth / 10 for tenth in range(round(low * 10), round(high * 10) + 1)])
     axes.set_xlim(rounds[0] - 0.12, end + 0.12)
-    names = [f"round {number}" if number else "opening" for number in rounds]
-    axes.set_xticks([*rounds, end], [*names, "judgment"])
+    every = 1 + (len(rounds) - 1) // MAX_ROUND_NAMES
+    named = [number for number in rounds[::every] if end - number >= every]
+    names = [f"round {number}" if number else "opening" for number in named]
+    axes.set_xticks([*named, end], [*names, "judgment"])
     _name_lines(axes, arms, tints, theme, (high - low) * BELIEF_LINE_IN / inches)
+
+
+MAX_ROUND_NAMES = 8
+"""Rounds whose names have room beside each other."""
 
 
 def _ends(estimate: Estimate) -> tuple[float, float]:

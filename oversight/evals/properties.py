@@ -12,18 +12,16 @@ from typing import TypeAlias
 
 from pydantic import JsonValue
 
-from oversight.aggregation import Ruling, readable
 from oversight.errors import ConfigError
 from oversight.evals.accuracy import Accuracy, accuracy
 from oversight.evals.breakdown import RunMembership
 from oversight.evals.calibration import BeliefPath, TrajectoryPoint, trajectory
-from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import UNKNOWN, Arm, Observation, cluster_of, difficulty_of
+from oversight.evals.course import DebateMeasures, DebateSizes, RulingCourse, debate_sizes
+from oversight.evals.observations import UNKNOWN, Arm, Observation, difficulty_of
 from oversight.registry import nearest, shortened
 from oversight.text.numbers import NONE, Table, percent, share
-from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
-from oversight.types import Question, Transcript
+from oversight.types import Question
 
 
 class By(StrEnum):
@@ -46,18 +44,6 @@ META = "meta."
 
 
 @dataclass(frozen=True, slots=True)
-class DebateSizes:
-    """Means over the debates of a group, each counted once."""
-
-    num_debates: int
-    rounds: Estimate
-    """Rounds in which a side spoke; the opening is one."""
-    characters: Estimate
-    """Of all speeches, quoted words with them."""
-    quotes: Estimate
-
-
-@dataclass(frozen=True, slots=True)
 class Breakdown:
     """Accuracy, beliefs and sizes of the debates that have one value of a property."""
 
@@ -70,8 +56,8 @@ class Breakdown:
     share_right: float
     """Rulings for the right option over all of them: a tie is not right."""
     beliefs: tuple[TrajectoryPoint, ...]
-    """Mean belief in the right answer by the judge's turn, 0 the first, of those who still gave
-    one; at last the final one."""
+    """Mean belief in the right answer by the judge's turn, as `evals.course` counts turns, of those
+    who still gave one; at last the final one."""
     beliefs_carried: tuple[TrajectoryPoint, ...]
     """The same where debates that ended early keep their final belief."""
     sizes: DebateSizes
@@ -136,13 +122,15 @@ def _plain(value: JsonValue) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """One ruling, and what its debate is made of."""
+    """One ruling, and the size of its debate."""
 
-    observation: Observation
-    path: BeliefPath | None
-    rounds: int
-    characters: int
-    quotes: int
+    course: RulingCourse
+    measured: DebateMeasures
+
+    @property
+    def path(self) -> BeliefPath:
+        seen = self.course.observation
+        return BeliefPath(seen.cluster, self.course.by_turn, seen.p_correct)
 
 
 class BreakdownCounter:
@@ -153,29 +141,34 @@ class BreakdownCounter:
         self._groups: dict[tuple[Property, str, Arm | None], list[_Counted]] = defaultdict(list)
 
     def add(
-        self, transcript: Transcript, ruling: Ruling, seen: Observation, runs: RunMembership
+        self,
+        question: Question,
+        measured: DebateMeasures,
+        course: RulingCourse,
+        runs: RunMembership,
     ) -> None:
         """Count a ruling under each value that it has."""
-        if not self._by:
-            return
-        spoken = [turn for turn in transcript.spoken() if turn.act.is_spoken]
-        one = _Counted(
-            observation=seen,
-            path=_path(transcript.question, ruling),
-            rounds=len({turn.round for turn in spoken}),
-            characters=sum(len(strip_quotes(turn.text)) for turn in spoken),
-            quotes=sum(len(turn.quotes) for turn in spoken),
-        )
         for by in self._by:
-            arm = None if "+" in by or by in OF_ARMS else seen.arm
-            for value in values_of(by, transcript.question, seen, runs):
-                self._groups[by, value, arm].append(one)
+            arm = None if "+" in by or by in OF_ARMS else course.observation.arm
+            for value in values_of(by, question, course.observation, runs):
+                self._groups[by, value, arm].append(_Counted(course, measured))
+
+    def update(self, other: BreakdownCounter) -> None:
+        """Add what another one gathered."""
+        for key, group in other._groups.items():
+            self._groups[key] += group
+
+    def pool(self, apart: Iterable[Arm], together: Arm) -> None:
+        """Count what several arms have as one arm's."""
+        of = set(apart)
+        for key in [key for key in self._groups if key[2] in of]:
+            self._groups[key[0], key[1], together] += self._groups.pop(key)
 
     def counted(self, named: Mapping[Arm, str]) -> tuple[Breakdown, ...]:
         """Figures by property, value and arm, in this order; values as numbers where they are."""
         found = []
         for (by, value, arm), group in self._groups.items():
-            measured = accuracy(each.observation for each in group)
+            measured = accuracy(each.course.observation for each in group)
             if measured is not None:
                 label = "" if arm is None else named[arm]
                 found.append(_breakdown(by, value, label, measured, group))
@@ -187,14 +180,10 @@ class BreakdownCounter:
 def _breakdown(
     by: Property, value: str, label: str, measured: Accuracy, group: Sequence[_Counted]
 ) -> Breakdown:
-    known = [each.observation for each in group if each.observation.correct is not None]
-    paths = [each.path for each in group if each.path is not None]
-    debates = list({each.observation.debate_id: each for each in group}.values())
-    clusters = [each.observation.cluster for each in debates]
-
-    def mean(values: Iterable[float]) -> Estimate:
-        return mean_interval(list(values), clusters, bounds=None)
-
+    known = [each.course.observation for each in group]
+    known = [each for each in known if each.correct is not None]
+    paths = [each.path for each in group]
+    debates = {each.measured.debate_id: each.measured for each in group}
     return Breakdown(
         by=by,
         value=value,
@@ -203,27 +192,8 @@ def _breakdown(
         share_right=sum(bool(each.right) for each in known) / len(known),
         beliefs=trajectory(paths, "present"),
         beliefs_carried=trajectory(paths),
-        sizes=DebateSizes(
-            num_debates=len(debates),
-            rounds=mean(each.rounds for each in debates),
-            characters=mean(each.characters for each in debates),
-            quotes=mean(each.quotes for each in debates),
-        ),
+        sizes=debate_sizes(list(debates.values())),
     )
-
-
-def _path(question: Question, ruling: Ruling) -> BeliefPath | None:
-    """Beliefs in the right answer by the judge's turn; None if the right answer is unknown."""
-    if question.correct is None:
-        return None
-    beliefs = [
-        (number, belief.probs[question.correct])
-        for number, (_, belief) in enumerate(ruling.trajectory)
-        if readable(belief) and belief.probs is not None
-    ]
-    final = ruling.final
-    last = final.probs[question.correct] if readable(final) and final.probs else None
-    return BeliefPath(cluster_of(question), tuple(beliefs), last)
 
 
 def _number(value: str) -> float:

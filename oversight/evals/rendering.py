@@ -117,10 +117,10 @@ def _strip(arm: ArmReport, width: int) -> Text:
 
 NAMES = frozenset(
     {"protocol", "policy", "method", "game", "first − second", "data set", "family", "side"}
-    | {"judges", "study", "kind", "model", "run", "tag", "difficulty", "dataset", "judge"}
+    | {"judges", "study", "kind", "model", "run", "tag", "difficulty", "dataset", "judge", "what"}
 )
 """Columns that hold names, which stand on the left and may be broken into lines."""
-WORDS = frozenset({"answer", "prompt", "revision"})
+WORDS = frozenset({"answer", "prompt", "revision", "why not"})
 """Columns that hold sentences."""
 
 

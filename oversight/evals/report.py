@@ -2,85 +2,96 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from oversight.aggregation import (
-    Ruling,
-    cohen_kappa,
-    krippendorff_alpha,
-    pairwise_agreement,
-    rulings,
-)
 from oversight.config import PriceTable
 from oversight.evals.accuracy import (
     Accuracy,
     Assistance,
-    OrderReading,
     PositionBias,
+    Treated,
+    Unseen,
     accuracy,
     assistance,
-    difference,
     honest_win_rate,
     position_bias,
-    reading,
+    scores,
     seat_win_rate,
+    treated,
+    unseen,
 )
-from oversight.evals.agreement import RaterAgreement, RaterCounter, RaterSummary
+from oversight.evals.agreement import (
+    Agreement,
+    RaterAgreement,
+    RaterSummary,
+    judge_agreements,
+)
 from oversight.evals.answers import (
     AnswerEnds,
-    EndCounter,
     FailureCount,
-    QuoteCount,
     QuoteUse,
     ResponseCount,
-    ResponseCounter,
     Unread,
     count_failures,
-    quote_counts,
     quote_use,
-    shortened,
+    unread_kinds,
 )
 from oversight.evals.breakdown import (
-    NO_RUNS,
     ModelUsage,
     OwnPrompt,
-    PromptCounter,
     ReportOrigin,
     RunDifference,
     RunMembership,
-    UsageCounter,
+    Slice,
     run_differences,
+    slices_of,
 )
 from oversight.evals.calibration import (
-    SCORES,
-    BeliefPath,
+    TURN_PRICE,
     Calibration,
     TrajectoryPoint,
     calibration,
-    path,
+    mean_mass,
+    mean_priced,
+    mean_scores,
     trajectory,
 )
-from oversight.evals.harm import AnswerCounter, AnswerDrift, AnswerPair, AnswerStage
-from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
-from oversight.evals.observations import named as named_agent
-from oversight.evals.principles import PrincipleCounter, PrincipleEffect
-from oversight.evals.properties import Breakdown, BreakdownCounter, Property
-from oversight.types import JudgeKind, Transcript, Verdict
-
-Observed = Mapping[Arm, Sequence[Observation]]
-
-COMPARED = (
-    (Kind.DEBATE, Kind.CONSULTANCY),
-    (Kind.DEBATE, Kind.NAIVE),
-    (Kind.CONSULTANCY, Kind.NAIVE),
-    (Kind.EXPERT, Kind.DEBATE),
+from oversight.evals.comparisons import (
+    ArmDifference,
+    ComparisonFamily,
+    GapRecovered,
+    arm_differences,
+    family_of,
+    gaps_recovered,
 )
-"""Kinds of protocol whose difference is taken, first minus second."""
+from oversight.evals.course import (
+    DebateCourse,
+    TurnBelief,
+)
+from oversight.evals.gathering import GatheredDebates, MeasuredRuling
+from oversight.evals.harm import AnswerDrift, AnswerPair, AnswerStage
+from oversight.evals.intervals import Estimate
+from oversight.evals.mixed_model import MixedFit, mixed_model
+from oversight.evals.observations import (
+    Arm,
+    Kind,
+    Observation,
+    labels,
+)
+from oversight.evals.people import PeopleRating
+from oversight.evals.principles import PrincipleEffect
+from oversight.evals.properties import Breakdown, Property
+from oversight.evals.winning import (
+    AgentScoreDifference,
+    FeatureEffect,
+    WinRate,
+    feature_effects,
+    score_difference,
+    win_rates,
+)
+from oversight.types import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,9 @@ class ArmReport:
     honest_win_rate: Estimate | None
     seat_a_win_rate: Estimate | None
     scores: dict[str, Estimate]
-    """Mean of each proper score of `scoring.SCORES`, over beliefs that could be read."""
+    """Mean of each proper score of `calibration.SCORES`, over beliefs that could be read."""
+    priced: Estimate | None
+    """Mean log score to base 2, less the price of the judge's turns; None without beliefs."""
     mass: Estimate | None
     """Mean captured mass: probability of any option before normalising. None where unknown."""
     calibration: Calibration | None
@@ -111,56 +124,6 @@ class ArmReport:
     quotes_dishonest: QuoteUse | None
     num_setups: int
     """Different contents of protocol or agents' settings that this arm pools."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Accuracy of one arm on one part of the questions."""
-
-    dataset: str
-    family: str
-    label: str
-    accuracy: Accuracy
-
-
-@dataclass(frozen=True, slots=True)
-class ArmDifference:
-    """The paired difference of two arms in `accuracy_all`, first minus second."""
-
-    first: str
-    second: str
-    kinds: tuple[Kind, Kind]
-    difference: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Agreement of the judges of one protocol's debates on the option chosen."""
-
-    protocol: str
-    judges: tuple[str, ...]
-    num_debates: int
-    """Debates that at least two of them decided."""
-    agreement: float
-    alpha: float | None
-    kappa: float | None
-    """Only of two judges."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unseen:
-    """People's rulings of one arm, by whether all turns had been on their screen."""
-
-    label: str
-    num: int
-    num_unseen: int
-    """Given while some turns had not been on the screen completely."""
-    num_unrecorded: int
-    """Of these nobody recorded what was on the screen."""
-    accuracy: Accuracy | None
-    """Of all of them, on questions whose right answer is known."""
-    accuracy_without: Accuracy | None
-    """The same without the `num_unseen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,24 +172,31 @@ class Report:
     """By the properties that were asked for."""
     run_differences: tuple[RunDifference, ...] = ()
     """Between every two runs or stores that were named."""
+    treatments: tuple[Treated, ...] = ()
+    """Accuracy by the treatment of rulings that decide nothing, of every arm."""
+    courses: tuple[DebateCourse, ...] = ()
+    """Rounds, judge turns, characters and quotes per debate, by protocol."""
+    turn_beliefs: tuple[TurnBelief, ...] = ()
+    """Mean belief in the right answer by judge turn, by protocol."""
+    win_rates: tuple[WinRate, ...] = ()
+    score_differences: tuple[AgentScoreDifference, ...] = ()
+    feature_effects: tuple[FeatureEffect, ...] = ()
+    """How length and quotes go with winning."""
+    gaps_recovered: tuple[GapRecovered, ...] = ()
+    people: tuple[PeopleRating, ...] = ()
+    """People's ratings."""
+    families: tuple[ComparisonFamily, ...] = ()
+    """Tests that were corrected together."""
+    mixed: MixedFit | None = None
+    """A mixed model of all arms, where there are several."""
+    turn_price: float = TURN_PRICE
     usage: tuple[ModelUsage, ...] = ()
     prompts: tuple[OwnPrompt, ...] = ()
+    num_judges: int = 0
     models: tuple[str, ...] = ()
     """Models, or agents without one, by name."""
     seeds: tuple[int, ...] = ()
     origin: ReportOrigin | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ruled:
-    """Measurements of one ruling; the transcript itself is not kept."""
-
-    observation: Observation
-    reading: OrderReading
-    path: BeliefPath | None
-    quotes: tuple[QuoteCount, ...]
-    unread: tuple[str, ...]
-    """Answers that could not be read, shortened."""
 
 
 def build_report(
@@ -238,6 +208,9 @@ def build_report(
     by: Sequence[Property] = (),
     runs: Mapping[str, RunMembership] | None = None,
     prices: PriceTable | None = None,
+    turn_price: float = TURN_PRICE,
+    each_person: bool = False,
+    others: Iterable[tuple[GatheredDebates, Iterable[tuple[str, Transcript]]]] = (),
 ) -> Report:
     """The report on `transcripts`, which are read once and not held.
 
@@ -249,120 +222,124 @@ def build_report(
         by: Properties that figures are also shown by.
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
+        turn_price: Of a judge's turn, in points of the log score to base 2.
+        each_person: Measure persons one by one however many judged; else those who judged the
+            same protocol are one arm if there are more than `MAX_PEOPLE_APART`.
+        others: What other processes gathered by the same properties, each with the transcripts
+            that it left, by name; asked for when the rest has been read.
     """
-    ends, usage, responses, own = EndCounter(), UsageCounter(), ResponseCounter(), PromptCounter()
-    gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
-    raters, answers, principles = RaterCounter(), AnswerCounter(), PrincipleCounter()
-    taken_apart = BreakdownCounter(by)
-    questions, prompts, models, seeds = set(), set(), set(), set()
-    num_debates = num_unjudged = 0
+    gathered = GatheredDebates(by, runs or {})
     named_arms = [("", transcripts), *(arms or {}).items()]
-    for name, transcript in ((name, each) for name, some in named_arms for each in some):
-        num_debates += 1
-        ends.add(transcript)
-        usage.add(transcript, name)
-        own.add(transcript, name)
-        models |= {named_agent(spec) for spec in transcript.debate.agents.values()}
-        seeds.add(transcript.debate.seed)
-        raters.add(transcript)
-        questions.add(cluster_of(transcript.question))
-        if transcript.question.is_open:
-            prompts.add(cluster_of(transcript.question))
-            responses.add(transcript)
-            answers.add(transcript, name)
-            principles.add(transcript)
-            continue
-        found = rulings(transcript)
-        num_unjudged += not found
-        for ruling in found:
-            one = _ruled(transcript, ruling, name)
-            gathered[one.observation.arm].append(one)
-            taken_apart.add(transcript, ruling, one.observation, (runs or {}).get(name, NO_RUNS))
-    for group in gathered.values():
-        group.sort(key=lambda one: one.observation.debate_id)
-    observed = {arm: [one.observation for one in gathered[arm]] for arm in sorted(gathered)}
+    for name, some in named_arms:
+        for transcript in some:
+            gathered.add(transcript, name)
+    for other, left in others:
+        gathered.update(other)
+        for name, transcript in left:
+            gathered.add(transcript, name)
+    agreements = judge_agreements(
+        one.observation for ruled in gathered.rulings().values() for one in ruled
+    )
+    num_judges = len({arm.judge for arm in gathered.by_arm})
+    if not each_person:
+        gathered.pool_people()
+    rulings_of = gathered.rulings()
+    observed = {arm: [one.observation for one in group] for arm, group in rulings_of.items()}
     named = labels(observed)
-    reports = (_arm(named[arm], arm, gathered[arm], seed) for arm in observed)
+    reports = (_arm(named[arm], arm, rulings_of[arm], seed, turn_price) for arm in observed)
+    ranked = sorted((arm for arm in reports if arm is not None), key=_rank)
     every = [each for group in observed.values() for each in group]
-    return Report(
-        num_debates=num_debates,
-        num_questions=len(questions),
+    contests = {each.label: [one.contest for one in rulings_of[each.arm]] for each in ranked}
+    comparisons = arm_differences(observed, named)
+    between_runs = run_differences(observed, list(arms or ()))
+    effects = feature_effects(contests)
+    return replace(
+        _counted(gathered, prices),
+        num_judges=num_judges,
         num_rulings=len(every),
-        num_unjudged=num_unjudged,
         num_unknown=sum(each.correct is None for each in every),
-        datasets=tuple(sorted({dataset for dataset, _ in questions})),
-        arms=tuple(sorted((arm for arm in reports if arm is not None), key=_rank)),
-        slices=tuple(_slices(observed, named)),
-        comparisons=tuple(_comparisons(observed, named)),
-        agreements=tuple(_agreements(every)),
-        responses=responses.counted(),
-        num_prompts=len(prompts),
-        answer_ends=ends.counted(),
+        arms=tuple(ranked),
+        slices=slices_of(observed, named),
+        comparisons=comparisons,
+        agreements=agreements,
         failures=count_failures(failed),
         assistance=assistance(every),
-        unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
-        unseen=tuple(each for arm in observed for each in _unseen(named[arm], observed[arm])),
-        raters=raters.summaries(),
-        rater_agreements=raters.agreements(),
-        stages=answers.stages(),
-        drifts=answers.drifts(),
-        principles=principles.counted().effects,
-        pairs=answers.pairs(),
-        breakdowns=taken_apart.counted(named),
-        run_differences=run_differences(observed, list(arms or ())),
-        usage=usage.counted(prices),
-        prompts=own.counted(),
-        models=tuple(sorted(models)),
-        seeds=tuple(sorted(seeds)),
-    )
-
-
-def _ruled(transcript: Transcript, ruling: Ruling, group: str) -> _Ruled:
-    return _Ruled(
-        observation=observe(transcript, ruling, group),
-        reading=reading(transcript, ruling),
-        path=path(transcript, ruling),
-        quotes=tuple(quote_counts(transcript)),
         unread=tuple(
-            shortened(judgment.final.raw)
-            for judgment in ruling.judgments
-            if judgment.final.verdict is Verdict.INVALID
+            each
+            for arm, group in rulings_of.items()
+            for each in unread_kinds(named[arm], (text for one in group for text in one.unread))
         ),
+        unseen=tuple(each for arm in observed for each in unseen(named[arm], observed[arm])),
+        breakdowns=gathered.taken_apart.counted(named),
+        run_differences=between_runs,
+        treatments=_known(treated(each.label, observed[each.arm]) for each in ranked),
+        win_rates=tuple(each for label, of in contests.items() for each in win_rates(label, of)),
+        score_differences=_known(score_difference(label, of) for label, of in contests.items()),
+        feature_effects=effects,
+        gaps_recovered=gaps_recovered(observed, named),
+        families=_known(
+            (
+                family_of(ARMS_FAMILY, [each.test for each in comparisons]),
+                family_of(RUNS_FAMILY, [each.test for each in between_runs]),
+                family_of(FEATURES_FAMILY, [each.test for each in effects]),
+            )
+        ),
+        mixed=_mixed({each.label: observed[each.arm] for each in ranked}),
+        turn_price=turn_price,
     )
 
 
-MAX_KINDS = 3
-"""Kinds of unreadable answers that are shown of an arm."""
-KIND_CHARS = 60
-"""Answers that begin alike, apart from numbers, are of one kind."""
+T = TypeVar("T")
 
 
-def _unread(label: str, group: Sequence[_Ruled]) -> list[Unread]:
-    """The most frequent kinds of an arm's unreadable answers."""
-    counts: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for answer in (answer for one in group for answer in one.unread):
-        kind = re.sub(r"\d+", "0", answer.casefold())[:KIND_CHARS]
-        counts[kind] += 1
-        first.setdefault(kind, answer)
-    return [
-        Unread(label, num, counts.total(), first[kind])
-        for kind, num in counts.most_common(MAX_KINDS)
+def _known(found: Iterable[T | None]) -> tuple[T, ...]:
+    return tuple(each for each in found if each is not None)
+
+
+def _counted(gathered: GatheredDebates, prices: PriceTable | None) -> Report:
+    """A report of the counts alone."""
+    return Report(
+        num_debates=gathered.num_debates,
+        num_questions=len(gathered.questions),
+        num_rulings=0,
+        num_unjudged=gathered.num_unjudged,
+        num_unknown=0,
+        datasets=tuple(sorted({dataset for dataset, _ in gathered.questions})),
+        arms=(),
+        responses=gathered.responses.counted(),
+        num_prompts=len(gathered.prompts),
+        answer_ends=gathered.ends.counted(),
+        raters=gathered.raters.summaries(),
+        rater_agreements=gathered.raters.agreements(),
+        stages=gathered.answers.stages(),
+        drifts=gathered.answers.drifts(),
+        principles=gathered.principles.counted().effects,
+        pairs=gathered.answers.pairs(),
+        courses=gathered.course.courses(),
+        turn_beliefs=gathered.course.turn_beliefs(),
+        people=gathered.people.ratings(),
+        usage=gathered.usage.counted(prices),
+        prompts=gathered.own.counted(),
+        models=tuple(sorted(gathered.models)),
+        seeds=tuple(sorted(gathered.seeds)),
+    )
+
+
+ARMS_FAMILY, RUNS_FAMILY = "differences between arms", "differences between runs"
+FEATURES_FAMILY = "what goes with winning"
+"""Names of the families of tests."""
+
+
+def _mixed(by_arm: Mapping[str, Sequence[Observation]]) -> MixedFit | None:
+    """The mixed model of all arms in which something is known; None of a single one."""
+    rows = [
+        (label, question, value)
+        for label, group in by_arm.items()
+        for question, value in scores(group)
     ]
-
-
-def _unseen(label: str, group: Sequence[Observation]) -> Iterator[Unseen]:
-    """Judgments of people in an arm, and those given with turns unread; none without people."""
-    people = [each for each in group if each.judge_kind is JudgeKind.HUMAN]
-    if people:
-        yield Unseen(
-            label=label,
-            num=len(people),
-            num_unseen=sum(bool(each.num_unseen) for each in people),
-            num_unrecorded=sum(each.num_unseen is None for each in people),
-            accuracy=accuracy(people),
-            accuracy_without=accuracy(each for each in people if not each.num_unseen),
-        )
+    if len(by_arm) < 2:
+        return None
+    return mixed_model([arm for arm, _, _ in rows], [q for _, q, _ in rows], [v for *_, v in rows])
 
 
 def _rank(report: ArmReport) -> tuple[bool, float, str]:
@@ -371,7 +348,9 @@ def _rank(report: ArmReport) -> tuple[bool, float, str]:
     return (found is None, 0.0 if found is None else -found.value, report.label)
 
 
-def _arm(label: str, arm: Arm, group: Sequence[_Ruled], seed: int) -> ArmReport | None:
+def _arm(
+    label: str, arm: Arm, group: Sequence[MeasuredRuling], seed: int, turn_price: float
+) -> ArmReport | None:
     """Everything of one arm, or None if the right answer is known of none of its questions."""
     observed = [one.observation for one in group]
     found = accuracy(observed, seed)
@@ -388,8 +367,9 @@ def _arm(label: str, arm: Arm, group: Sequence[_Ruled], seed: int) -> ArmReport 
         dishonest_consultant=accuracy(o for o in observed if o.honest is False),
         honest_win_rate=honest_win_rate(observed),
         seat_a_win_rate=seat_win_rate(observed),
-        scores=_scores(observed),
-        mass=_mass(observed),
+        scores=mean_scores(observed),
+        priced=mean_priced(observed, [one.course.num_turns for one in group], turn_price),
+        mass=mean_mass(observed),
         calibration=calibration(observed),
         trajectory=trajectory(paths),
         trajectory_present=trajectory(paths, "present"),
@@ -399,92 +379,3 @@ def _arm(label: str, arm: Arm, group: Sequence[_Ruled], seed: int) -> ArmReport 
         quotes_dishonest=quote_use(count for count in quotes if count.side == "dishonest"),
         num_setups=len({o.setup_id for o in observed}),
     )
-
-
-def _mass(found: Sequence[Observation]) -> Estimate | None:
-    known = [(each.mass, each.cluster) for each in found if each.mass is not None]
-    if not known:
-        return None
-    masses, clusters = zip(*known, strict=True)
-    return mean_interval(masses, clusters)
-
-
-def _scores(found: Sequence[Observation]) -> dict[str, Estimate]:
-    read = [
-        (each.probs, each.correct, each.cluster)
-        for each in found
-        if each.probs is not None and each.correct is not None
-    ]
-    if not read:
-        return {}
-    clusters = [cluster for *_, cluster in read]
-    return {
-        name: mean_interval(
-            [rule(probs, correct) for probs, correct, _ in read],
-            clusters,
-            bounds=None if name == "log" else (0.0, 1.0),
-        )
-        for name, rule in SCORES.items()
-    }
-
-
-def _slices(observed: Observed, named: dict[Arm, str]) -> list[Slice]:
-    groups: dict[tuple[str, str, str], list[Observation]] = defaultdict(list)
-    for arm, group in observed.items():
-        for each in group:
-            groups[each.dataset, each.family, named[arm]].append(each)
-    if len({(dataset, family) for dataset, family, _ in groups}) < 2:
-        return []
-    measured = ((key, accuracy(group)) for key, group in sorted(groups.items()))
-    return [Slice(*key, found) for key, found in measured if found is not None]
-
-
-def _comparisons(observed: Observed, named: dict[Arm, str]) -> list[ArmDifference]:
-    """Differences between arms that have the same judge, and the same speakers or none."""
-    kinds = {arm: group[0].kind for arm, group in observed.items()}
-    found = []
-    for pair in COMPARED:
-        for one in observed:
-            for two in observed:
-                alike = (one.judge, one.group) == (two.judge, two.group)
-                if (kinds[one], kinds[two]) != pair or not alike:
-                    continue
-                if one.speakers and two.speakers and one.speakers != two.speakers:
-                    continue
-                gap = difference(observed[one], observed[two])
-                if gap is not None:
-                    found.append(ArmDifference(named[one], named[two], pair, gap))
-    return found
-
-
-def _agreements(every: Sequence[Observation]) -> list[Agreement]:
-    """Of each protocol whose debates several judges decided."""
-    choices: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
-    for each in every:
-        if each.verdict is Verdict.DECIDED and each.choice is not None:
-            choices[each.arm.protocol][each.arm.judge][each.debate_id] = each.choice
-    found = []
-    for protocol, by_judge in sorted(choices.items()):
-        shared = {
-            debate
-            for one, two in combinations(by_judge.values(), 2)
-            for debate in one.keys() & two.keys()
-        }
-        units = sorted(shared)
-        # A judge who decided nothing that another did agrees with nobody, and is not named.
-        judges = sorted(judge for judge, given in by_judge.items() if given.keys() & shared)
-        raters = [[by_judge[judge].get(unit) for unit in units] for judge in judges]
-        agreed = pairwise_agreement(raters) if units else None
-        if agreed is None:
-            continue
-        found.append(
-            Agreement(
-                protocol=protocol,
-                judges=tuple(judges),
-                num_debates=len(units),
-                agreement=agreed,
-                alpha=krippendorff_alpha(raters),
-                kappa=cohen_kappa(*raters) if len(raters) == 2 else None,
-            )
-        )
-    return found

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from oversight.evals.accuracy import treatment_table
 from oversight.evals.answers import QuoteUse
-from oversight.evals.breakdown import difference_table, prompt_table, usage_table
+from oversight.evals.breakdown import (
+    difference_table,
+    prompt_table,
+    slice_table,
+    usage_table,
+)
+from oversight.evals.comparisons import comparison_table, gap_table
 from oversight.evals.constitutional import answer_tables
+from oversight.evals.course import course_table, turn_table
 from oversight.evals.intervals import Estimate
+from oversight.evals.mixed_model import mixed_table
 from oversight.evals.observations import Kind
+from oversight.evals.people import people_table
 from oversight.evals.properties import breakdown_tables
-from oversight.evals.report import ArmReport, Report
+from oversight.evals.report import ARMS_FAMILY, FEATURES_FAMILY, RUNS_FAMILY, ArmReport, Report
+from oversight.evals.winning import feature_table, score_table, win_table
 from oversight.text.numbers import Table, count, decimal, decimals, interval, percent, points, share
 from oversight.text.terminal import visible
 from oversight.types import Defect, FinishReason
@@ -20,25 +31,35 @@ Column = tuple[str, Callable[[ArmReport], str]]
 
 def tables(report: Report) -> tuple[Table, ...]:
     """Every table of the report that has rows, the most important first."""
+    families = {each.name: each for each in report.families}
     built = (
         _accuracy(report),
+        course_table(report.courses),
+        turn_table(report.turn_beliefs),
+        treatment_table(report.treatments),
         _unread(report),
         _unseen(report),
-        difference_table(report.run_differences),
+        difference_table(report.run_differences, families.get(RUNS_FAMILY)),
         *breakdown_tables(report.breakdowns),
-        _comparisons(report),
+        comparison_table(report.comparisons, families.get(ARMS_FAMILY)),
+        mixed_table(report.mixed),
+        gap_table(report.gaps_recovered),
         _assistance(report),
         _cross_checks(report),
         _consultants(report),
+        win_table(report.win_rates),
+        score_table(report.score_differences),
+        feature_table(report.feature_effects, families.get(FEATURES_FAMILY)),
         _beliefs(report),
         _calibration(report),
         _order(report),
         _quotes(report),
-        _slices(report),
+        slice_table(report.slices),
         _agreement(report),
         *answer_tables(report.stages, report.drifts, report.principles, report.pairs),
         _responses(report),
         _defects(report),
+        people_table(report.people),
         _raters(report),
         _rater_agreement(report),
         _answer_ends(report),
@@ -159,23 +180,6 @@ def _cross_checks(report: Report) -> Table:
     return _by_arm(report, "Cross-checks", note, columns)
 
 
-def _comparisons(report: Report) -> Table:
-    return Table(
-        title="Differences",
-        note="Percentage points of “all”, paired by question; 0 inside the interval: no difference "
-        "shown.",
-        columns=("first − second", "points", "questions"),
-        rows=tuple(
-            (
-                f"{each.first} − {each.second}",
-                points(each.difference),
-                f"{each.difference.num_clusters:,}",
-            )
-            for each in report.comparisons
-        ),
-    )
-
-
 def _consultants(report: Report) -> Table:
     rows = []
     for arm in report.arms:
@@ -218,6 +222,7 @@ def _calibration(report: Report) -> Table:
             decimal(quality.ece),
             decimal(quality.auroc),
             *(decimal(arm.scores[name].value) for name in ("log", "spherical")),
+            decimal(None if arm.priced is None else arm.priced.value),
             percent(None if arm.mass is None else arm.mass.value),
             f"{quality.num:,}",
         )
@@ -226,9 +231,13 @@ def _calibration(report: Report) -> Table:
     ]
     return Table(
         title="Calibration and scores",
-        note="Brier and ECE: lower is better. AUROC, log and spherical score: higher is better. "
+        note="Brier and ECE: lower is better. AUROC, log and spherical score: higher is better; "
+        f"priced: log score to base 2, less {report.turn_price:g} a turn of the judge. "
         "Mass: what the judge's model gave to any option before normalising, where known.",
-        columns=("protocol", "Brier", "ECE", "AUROC", "log score", "spherical", "mass", "n"),
+        columns=(
+            *("protocol", "Brier", "ECE", "AUROC", "log score", "spherical", "priced"),
+            *("mass", "n"),
+        ),
         rows=tuple(rows),
     )
 
@@ -275,25 +284,6 @@ def _quote_rows(arm: ArmReport) -> Iterator[tuple[str, ...]]:
                 percent(used.share_unverified),
                 percent(used.share_too_short),
             )
-
-
-def _slices(report: Report) -> Table:
-    return Table(
-        title="By data set and family",
-        note="Judge accuracy on each part of the questions.",
-        columns=("data set", "family", "protocol", "accuracy", "debates", "questions"),
-        rows=tuple(
-            (
-                each.dataset,
-                each.family or "–",
-                each.label,
-                share(each.accuracy.accuracy),
-                f"{each.accuracy.num_debates:,}",
-                f"{each.accuracy.num_questions:,}",
-            )
-            for each in report.slices
-        ),
-    )
 
 
 SAME_ANSWER = (
@@ -483,14 +473,13 @@ MAX_ERROR_CHARS = 160
 
 def extent(report: Report) -> str:
     """Extent of the report, in one line."""
-    judges = len({arm.arm.judge for arm in report.arms})
     num_open = sum(each.num_runs for each in report.responses)
     about = [count(len(report.datasets), "data set")]
     if num_open < report.num_debates or not num_open:
         about = [
             count(report.num_debates - num_open, "debate"),
             count(report.num_questions - report.num_prompts, "question"),
-            count(judges, "judge"),
+            count(report.num_judges, "judge"),
             *about,
         ]
     if num_open:

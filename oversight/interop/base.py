@@ -26,11 +26,10 @@ from pydantic import Field
 
 from oversight import registry
 from oversight.config import RunLabels, settings_of
-from oversight.datasets.base import NUM_LISTED, BadRow, LeftOut, parse_object
+from oversight.datasets.base import BadRow, LeftOut, complaint, parse_object
 from oversight.errors import ConfigError, DataError, OversightError, StoreError
 from oversight.registry import shortened, shown_error
 from oversight.store import Store
-from oversight.text.numbers import count
 from oversight.types import (
     Feedback,
     Judgment,
@@ -373,10 +372,8 @@ def _write(store: Store, debates: list[ImportedDebate]) -> int:
 
 
 def _complaint(name: str, bad: list[BadRow]) -> str:
-    more = [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
-    lines = [*(f"  {row}" for row in bad[:NUM_LISTED]), *more]
-    head = f"format {name!r}: {count(len(bad), 'item')} cannot be used"
-    return "\n".join([head, *lines, "Mend them, or go on without them: --skip-bad."])
+    advice = "Mend them, or go on without them: --skip-bad."
+    return complaint(f"format {name!r}", "item", bad, advice)
 
 
 def _nothing(settings: ImportSettings, found: Imported) -> str:

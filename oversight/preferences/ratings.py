@@ -219,7 +219,7 @@ class _Rows:
                 self.dropped.add(found)
                 continue
             answers = (response(first), response(second))
-            yield self._stated(found, answers, votes)
+            yield from self._stated(found, answers, votes)
 
     def _votes(self, ratings: Iterable[Feedback], read: Read) -> list[tuple[float, RaterRuling]]:
         """The raters of one item whose word says something, with their probabilities."""
@@ -256,7 +256,7 @@ class _Rows:
                 continue
             first = response(speech_) if asked_ is speech_ else _off_prompt(speech_, asked_)
             answers = (_off_prompt(revision, asked_), first)
-            yield self._stated(found, answers, votes)
+            yield from self._stated(found, answers, votes)
 
     def _first_said(self, turn: Turn) -> Turn:
         """The turn in which these words were said first: not a revision that repeats them."""
@@ -331,13 +331,25 @@ class _Rows:
         prompt: PromptTokens,
         responses: tuple[Response, Response],
         votes: Sequence[tuple[float, RaterRuling]],
-    ) -> StatedPreference:
-        """The mean of the raters of one item, by their weights."""
+    ) -> Iterator[StatedPreference]:
+        """What the raters of one item say together, by their weights and the settings."""
+        settings = self.settings
+        votes = [
+            (p, ruling)
+            for p, ruling in votes
+            if settings.counts(ruling.ratings[0].judge, is_person=ruling.ratings[0].is_persons)
+        ]
+        firsts = [ruling.ratings[0] for _, ruling in votes]
+        said = settings.combined(
+            [(p, 1.0 - p) for p, _ in votes],
+            [settings.group_of(each.judge, is_person=each.is_persons) for each in firsts],
+            [settings.weight_of(each) for each in firsts],
+        )
+        if isinstance(said, Reason):
+            self.dropped.add(said)
+            return
         ratings = tuple(rating for _, ruling in votes for rating in ruling.ratings)
-        kind = str(ratings[0].task)
-        weights = [self.settings.weight_of(ruling.ratings[0]) for _, ruling in votes]
-        p = fmean((p for p, _ in votes), weights)
-        return StatedPreference(kind, prompt, responses, p, ratings)
+        yield StatedPreference(str(ratings[0].task), prompt, responses, said[0], ratings)
 
     def _turns(self, ids: Iterable[str]) -> list[Turn]:
         by_id = {turn.id: turn for turn in self.transcript.turns}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Literal, Protocol, get_args
+from statistics import fmean
+from typing import Literal, Protocol, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from oversight.config import Settings
+from oversight.panels.values import Rule, combined
 from oversight.registry import nearest
 from oversight.text.thoughts import divide
 from oversight.types import Feedback, FinishReason, PromptRecord, Purpose, Response, Sample, Turn
@@ -52,6 +54,19 @@ class PreferenceSettings(Settings):
     )
     """Weight of a rater's word among those on one item: of `persons`, of `models`, and of raters by
     their names, which come first; 1 for all others."""
+    combine: Literal["mean"] | Rule = Field(
+        default="mean", exclude_if=lambda value: value == "mean"
+    )
+    """Sides, pairs, revisions, speeches: how several judges' or raters' words on one item become
+    one. `mean`: of their beliefs. `majority`: the share of them on either side. Over `groups`,
+    each by its mean belief: `weighted` (the mean, groups alike), `maximin` (by the group that
+    likes it least), `nash` and `bridging` (products)."""
+    groups: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Group of a judge or rater by name, or of all other `persons` or `models`; whoever is in none
+    does not count where `combine` is over groups."""
+    min_group: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    """Judges or raters of every group whose word on an item can be read, where `combine` is over
+    groups; an item with fewer makes no row."""
     clamp: float = Field(default=1.0, ge=0.5, le=1.0, exclude_if=lambda value: value == 1.0)
     """Pairs, revisions: the most that a model's probability under one principle counts as, and 1
     minus it the least; 0.6 is usual where it writes a rationale first."""
@@ -92,6 +107,52 @@ class PreferenceSettings(Settings):
                 )
         return weights
 
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        if self.over_groups and len(set(self.groups.values())) < 2:
+            raise ValueError(
+                f"combine = {self.combine!r} is over two groups or more, and groups = "
+                f"{self.groups!r}: name each judge's group, such as "
+                "groups = { anna = 'nurses', models = 'models' }"
+            )
+        return self
+
+    @property
+    def over_groups(self) -> bool:
+        """True if an item's word is made of groups' words."""
+        return self.combine not in ("mean", "majority")
+
+    def group_of(self, judge: str, *, is_person: bool) -> str | None:
+        """The group of a judge or rater; None of one in no group."""
+        return self.groups.get(judge, self.groups.get(PERSONS if is_person else MODELS))
+
+    def counts(self, judge: str, *, is_person: bool) -> bool:
+        """False of a judge or rater in no group, where rows are made over groups."""
+        return not self.over_groups or self.group_of(judge, is_person=is_person) is not None
+
+    def combined(
+        self,
+        probs: Sequence[Sequence[float]],
+        groups: Sequence[str | None],
+        weights: Sequence[float],
+    ) -> tuple[float, ...] | Reason:
+        """One probability of each alternative from several judges', by `combine`, or why there is
+        none.
+
+        Args:
+            probs: Each judge's probabilities, of those who count.
+            groups: Each judge's group, as `group_of` gives it.
+            weights: Each judge's weight.
+        """
+        if self.combine == "mean":
+            return tuple(fmean(column, weights) for column in zip(*probs, strict=True))
+        if self.over_groups:
+            numbers = Counter(groups)
+            if any(numbers[group] < self.min_group for group in self.groups.values()):
+                return Reason.MISSING_GROUP
+        found = combined(probs, [group or "" for group in groups], self.combine, weights)
+        return Reason.CONTRADICTING if found is None else found
+
     def weight_of(self, rating: Feedback) -> float:
         """The weight of a rater's word among others on the same item."""
         kind = PERSONS if rating.is_persons else MODELS
@@ -124,6 +185,12 @@ class Reason(StrEnum):
     NO_TRUTH = "no_truth"
     """The right answer is unknown, or neither side defended it; or siblings and ratings
     under `truth`."""
+    MISSING_GROUP = "missing_group"
+    """Rows are made over groups, and a group has fewer readable words on the item than asked
+    for."""
+    CONTRADICTING = "contradicting"
+    """Of every option some group is certain that it is the worse one, so no rule over groups can
+    choose."""
     NEITHER_BELIEVED = "neither_believed"
     """The judges gave both sides' options probability 0 (a third option took it all)."""
     NO_COMMON_PROMPT = "no_common_prompt"
@@ -195,6 +262,10 @@ WORDS: dict[Reason, str] = {
     Reason.ABSTAIN: "The judges abstained: ask another judge (--judge, --judge-model)",
     Reason.NO_TRUTH: "The right answer is unknown, or no side defended it: take --set label=judge, "
     "or a data set that marks what is right",
+    Reason.MISSING_GROUP: "A group has too few judges who ruled on the item: let more of it judge, "
+    "or lower --set min_group",
+    Reason.CONTRADICTING: "Groups are certain of opposite things, so none can be chosen: take "
+    "--set combine=weighted",
     Reason.NEITHER_BELIEVED: "The judges believed neither side's option: take questions of two "
     "options, or --set label=truth",
     Reason.NO_COMMON_PROMPT: "The responses do not answer one and the same prompt, as two sides of "

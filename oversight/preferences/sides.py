@@ -15,6 +15,7 @@ from oversight.aggregation import (
     noted,
     readable,
     rulings,
+    top,
 )
 from oversight.preferences.settings import (
     Dropped,
@@ -31,6 +32,8 @@ from oversight.preferences.settings import (
 from oversight.types import (
     Act,
     Belief,
+    BeliefMethod,
+    JudgeKind,
     Labelled,
     Preference,
     PromptRecord,
@@ -142,12 +145,44 @@ def win_of(transcript: Transcript, settings: PreferenceSettings) -> SideWin | Re
         return (
             SideWin(correct, None, tied=False) if known and correct is not None else Reason.NO_TRUTH
         )
-    given = [r for r in rulings(transcript) if not settings.judges or r.judge in settings.judges]
+    given = _counted(transcript, settings)
+    belief = _together(given, settings)
+    if isinstance(belief, Reason):
+        return belief
+    counted = tuple(ruling for ruling in given if readable(ruling.final))
+    return _winner(belief, (defends[0], defends[1]), counted)
+
+
+def _counted(transcript: Transcript, settings: PreferenceSettings) -> list[Ruling]:
+    """Rulings of the judges that the settings name, and of their groups."""
+    return [
+        ruling
+        for ruling in rulings(transcript)
+        if (not settings.judges or ruling.judge in settings.judges)
+        and settings.counts(ruling.judge, is_person=ruling.kind is JudgeKind.HUMAN)
+    ]
+
+
+def _together(given: list[Ruling], settings: PreferenceSettings) -> Belief | Reason:
+    """The belief of the judges that can be read, by the settings, or why there is none."""
     belief = consensus(given)
     if belief is None:
         return _silence(given)
-    counted = tuple(ruling for ruling in given if readable(ruling.final))
-    return _winner(belief, (defends[0], defends[1]), counted)
+    if settings.combine == "mean":
+        return belief
+    read = [ruling for ruling in given if readable(ruling.final)]
+    probs = settings.combined(
+        [ruling.final.probs or () for ruling in read],
+        [
+            settings.group_of(ruling.judge, is_person=ruling.kind is JudgeKind.HUMAN)
+            for ruling in read
+        ],
+        [1.0] * len(read),
+    )
+    if isinstance(probs, Reason):
+        return probs
+    verdict = Verdict.TIE if len(top(probs)) > 1 else Verdict.DECIDED
+    return Belief(verdict=verdict, method=BeliefMethod.AVERAGED, probs=probs)
 
 
 def _silence(given: list[Ruling]) -> Reason:
@@ -266,10 +301,12 @@ def _win(transcript: Transcript, settings: PreferenceSettings) -> SideWin | Reas
     if settings.label == "truth":
         correct = transcript.question.correct
         return Reason.NO_TRUTH if correct is None else SideWin(correct, None, tied=False)
-    given = [r for r in rulings(transcript) if not settings.judges or r.judge in settings.judges]
-    belief = consensus(given)
-    if belief is None or belief.probs is None:
-        return Reason.ABSTAIN if given else Reason.NO_RULING
+    given = _counted(transcript, settings)
+    belief = _together(given, settings)
+    if isinstance(belief, Reason):
+        return belief
+    if belief.probs is None:
+        return Reason.ABSTAIN
     p = belief.probs[side]
     if p > 0.5:
         return SideWin(side, p, tied=False, given=tuple(given))

@@ -16,9 +16,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oversight.aggregation import last_words, rulings
-from oversight.evals.observations import UNKNOWN_CAUSE, difficulty_of, named, observe, side_of
+from oversight.evals.observations import (
+    PEOPLE,
+    UNKNOWN_CAUSE,
+    difficulty_of,
+    named,
+    observe,
+    side_of,
+)
 from oversight.store.reading import DebateRows
-from oversight.types import OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict
+from oversight.types import JudgeKind, OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict
 
 JOINED = "\x1f"
 """Between two values that belong to one ruling."""
@@ -230,7 +237,9 @@ def _judged(whole: Transcript, facets: set[tuple[str, str]]) -> Iterator[JudgedR
         seen = observe(whole, ruling)
         judge = _clean(ruling.judge)
         result = {True: "right", False: "wrong", None: None}[seen.right]
-        facets |= {("judge", judge), ("kind", seen.kind.value), ("speakers", seen.arm.speakers)}
+        judges = [judge, PEOPLE] if seen.judge_kind is JudgeKind.HUMAN else [judge]
+        facets |= {("kind", seen.kind.value), ("speakers", seen.arm.speakers)}
+        facets |= {("judge", each) for each in judges}
         own = [("verdict", seen.verdict.value)]
         if result is not None:
             own.append(("result", result))
@@ -239,8 +248,9 @@ def _judged(whole: Transcript, facets: set[tuple[str, str]]) -> Iterator[JudgedR
         if len({each.final.choice for each in ruling.judgments}) > 1:
             own.append(("flips", "yes"))
         for name, value in own:
-            facets |= {(name, value), (f"judge {name}", f"{judge}{JOINED}{value}")}
-        if seen.judge_kind.value == "human":
+            facets.add((name, value))
+            facets |= {(f"judge {name}", f"{each}{JOINED}{value}") for each in judges}
+        if seen.judge_kind is JudgeKind.HUMAN:
             facets.add(("person", "yes"))
         if seen.assistance_drawn is not None:
             facets.add(("assistance", seen.assistance_drawn))

@@ -36,7 +36,7 @@ from oversight.reporting.entries import (
 from oversight.store import Store
 from oversight.store.reading import DebateRows
 
-VERSION = "2"
+VERSION = "3"
 """Of what is kept in an index: another version makes it anew."""
 PAGE = 50
 """Debates on a page of a list."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from oversight.errors import MissingDependencyError, StoreError
+from oversight.errors import MissingDependencyError, StoreError, is_unmapped
 from oversight.redaction import register, without_password
 from oversight.store.schema import NotText
 
@@ -162,10 +162,16 @@ class Database:
             raise self.explain(error) from error
 
     def explain(self, error: Exception) -> StoreError:
-        """Error that says what `error` of the driver means for this store, and what to do."""
+        """Error that says what `error` of the driver means for this store, and what to do.
+
+        Raises:
+            MemoryError: It is a lack of memory.
+        """
         self._check_still()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
+        if is_unmapped(cause):
+            raise MemoryError(f"store {self.name}: {reason}") from error
         if isinstance(cause, UnicodeDecodeError):  # rows that are no text come as `NotText`
             reason = f"malformed: what describes its tables is no text ({reason})"
         if "disk I/O error" in reason and self._is_disk_full():

@@ -153,6 +153,12 @@ class OversightProtocol(SharedRecord):
         return tuple(seat for seat in seats if seat not in self.responders)
 
     @cached_property
+    def has_orders(self) -> bool:
+        """True if several sides speak at once, so that either may be shown first."""
+        steps = (*self.opening, *self.round)
+        return any(sum(s.act.argues(self.role_of(s)) for s in step.slots) > 1 for step in steps)
+
+    @cached_property
     def responders(self) -> tuple[Seat, ...]:
         """The seats that answer an open prompt and defend nothing."""
         return self._seats([Act.RESPOND])

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import binom
 
 from oversight.audits.editing import edited, seats_of
@@ -18,10 +16,7 @@ from oversight.audits.measures import (
     InterventionEffect,
     InterventionPair,
     effects_of,
-    holm,
-    p_value,
 )
-from oversight.evals.intervals import mean_interval
 from oversight.evals.observations import cluster_of
 from oversight.types import Belief, BeliefMethod, Seat, Transcript, Verdict
 from tests.audits.biased_judges import p_of_a
@@ -77,30 +72,7 @@ def only(pairs: Sequence[InterventionPair], *names: str) -> InterventionEffect:
 # --- arithmetic ---
 
 
-def test_holm_is_as_published() -> None:
-    # p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") of R
-    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005, "e": None})
-    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
-    assert holm({"a": 0.7, "b": 0.6}) == {"a": 1.0, "b": 1.0}
-
-
-@given(
-    st.lists(st.sampled_from([-1.0, -0.5, -0.1, 0.0, 0.2, 0.5, 1.0]), min_size=4, max_size=60),
-    st.integers(1, 3),
-)
-def test_a_p_value_below_the_level_is_an_interval_without_zero(
-    values: list[float], size: int
-) -> None:
-    clusters = [place // size for place in range(len(values))]
-    p = p_value(values, clusters)
-    assert p is not None
-    assert 0.0 < p <= 1.0
-    excluded = mean_interval(values, clusters, (-1.0, 1.0)).excludes(0.0)
-    assert (p <= 0.05) is excluded
-
-
 def test_no_pair_has_no_p_value() -> None:
-    assert p_value([], []) is None
     found = only([])
     assert (found.num, found.belief, found.p_holm, found.is_found) == (0, None, None, False)
 

@@ -22,6 +22,7 @@ from oversight.config import RunSettings, assignments, load_recipe, override, re
 from oversight.experiments.selfplay import RECIPE
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
+from oversight.tournaments.playing import TournamentSettings
 from tests.interop.nyu_files import a_debate, a_folder
 
 
@@ -101,6 +102,9 @@ RUNNERS: dict[str, Runner] = {
     "judge": typed("judge", "--store", "{store}", "--keys"),
     "rate": typed("rate", "pairs", "--store", "{store}", "--keys"),
     "pixels": lambda example, store, root: pixel_settings(None, {}, [example]),
+    "tournament": lambda example, store, root: TournamentSettings.changed(
+        read_toml(root / "recipes" / "tournament.toml"), assignments([example])
+    ),
     "run": lambda example, store, root: load_circle(RECIPE, {}, [example], quick=False),
     "critique": lambda example, store, root: load_recipe(
         RunSettings, root / "recipes" / "constitutional.toml", assignments([example])

@@ -33,7 +33,7 @@ def test_bad_rows_are_all_listed_with_file_line_and_reason_before_anything_runs(
     with pytest.raises(DataError) as caught:
         load_questions(spec(file))
     message = str(caught.value)
-    assert message.splitlines()[0] == "data set 'jsonl': 3 rows cannot be used"
+    assert message.splitlines()[0] == "data set 'jsonl': 3 rows cannot be used:"
     assert f"{file}:2: broken JSON" in message
     assert f"{file}:3: a question needs at least two options, here are 1" in message
     assert f"{file}:4: text is empty" in message
@@ -45,7 +45,7 @@ def test_only_the_first_twenty_bad_rows_are_listed(write):
         load_questions(spec(write(*["{"] * 33)))
     lines = str(caught.value).splitlines()
     assert len([each for each in lines if "broken JSON" in each]) == 20
-    assert "  … and 13 more" in lines
+    assert "  … and 13 more." in lines
 
 
 def test_skip_bad_goes_on_and_gives_the_bad_rows_back(write):

@@ -50,6 +50,11 @@ NOT_RUN = {
         "oversight report --store nyu.db": "tests/interop/test_nyu_report.py",
         "oversight export nyu-again": "tests/interop/test_nyu.py",
     },
+    "docs/inspect.md": {
+        "pip install": "installs packages",
+        "inspect eval": "tests/interop/test_inspect_tasks.py",
+        "oversight debate --dataset world --engine inspect": "tests/interop/test_inspect_engine.py",
+    },
     "docs/judging.md": {"oversight judge --web": WEB},
     "docs/pixels.md": {
         "oversight pixels": "tests/experiments/pixels/test_running.py",

@@ -32,7 +32,7 @@ SETTINGS: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
     "transformers": lambda fixtures: {"model": str(fixtures.getfixturevalue("tiny_model"))},
 }
 
-NEEDS_A_SERVER = {"langchain", "openai", "vllm"}
+NEEDS_A_SERVER = {"inspect", "langchain", "openai", "vllm"}
 
 
 def test_every_engine_is_under_contract():

@@ -135,9 +135,9 @@ def test_beliefs_go_by_the_judges_turn_and_sizes_by_the_debate(rows, judged):
     short = judged(0.2, question="q2", path=(0.2,))
     [found] = build_report([long, short], by=[By.PROTOCOL]).breakdowns
     points = {each.round: each.belief.value for each in found.beliefs}
-    assert points == pytest.approx({0: 0.3, 1: 0.6, 2: 0.9, None: 0.55})
+    assert points == pytest.approx({1: 0.3, 2: 0.6, 3: 0.9, None: 0.55})
     carried = {each.round: each.belief.value for each in found.beliefs_carried}
-    assert carried == pytest.approx({0: 0.3, 1: 0.4, 2: 0.55, None: 0.55})
+    assert carried == pytest.approx({1: 0.3, 2: 0.4, 3: 0.55, None: 0.55})
     text = "Said: <quote>the lamp</quote>."
     turn = long.turns[0].model_copy(update={"text": text, "quotes": ()})
     later = turn.model_copy(update={"round": turn.round + 1})

@@ -8,10 +8,11 @@ import pytest
 from oversight.evals.findings import headlines, methods, to_json, warnings
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
+from oversight.evals.properties import By
 from oversight.evals.report import build_report
 from oversight.evals.tables import extent, tables
 from oversight.text.numbers import interval, percent, points, share
-from oversight.types import QuoteStatus, Seat
+from oversight.types import JudgeKind, QuoteStatus, Seat
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +252,37 @@ def test_the_captured_mass_is_shown_and_a_low_one_is_warned_of(simulated, protoc
     assert not any("probability on the options" in warning for warning in warnings(high))
     assert any("only 20 % of its probability on the options" in w for w in warnings(low))
     assert build_report(with_mass(None)).arms[0].mass is None
+
+
+def by_people(judged, num_people):
+    """Two debates before each of so many persons, every one of them before a model too."""
+    made = []
+    for person in range(num_people):
+        for number in range(2):
+            found = judged(0.9, question=f"q{person}.{number}", more_judges={"model": 0.2})
+            own, model = found.judgments
+            changes = {"kind": JudgeKind.HUMAN, "judge": f"person {person}"}
+            made.append(replace(found, judgments=(own.model_copy(update=changes), model)))
+    return made
+
+
+def test_many_persons_are_one_arm(judged):
+    made = by_people(judged, 6)
+    found = build_report(made, by=[By.DIFFICULTY, By.JUDGE])
+    assert {arm.label: arm.accuracy.num for arm in found.arms} == {
+        "debate · model": 12,
+        "debate · people": 12,
+    }
+    assert found.num_rulings == 24
+    assert {each.judges[0] for each in found.agreements} == {"model"}
+    assert len(found.agreements[0].judges) == 7
+    parts = {(each.by, each.value, each.label): each.accuracy.num for each in found.breakdowns}
+    assert parts["difficulty", "–", "debate · people"] == 12
+    assert parts["judge", "person 3", ""] == 2
+    one_by_one = build_report(made, each_person=True)
+    assert len(one_by_one.arms) == 7
+    assert build_report(reversed(made), by=[By.DIFFICULTY, By.JUDGE]) == found
+
+
+def test_few_persons_stand_one_by_one(judged):
+    assert len(build_report(by_people(judged, 5)).arms) == 6

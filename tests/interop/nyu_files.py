@@ -6,6 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from oversight.datasets.base import BadRow
+from oversight.interop.base import ImportSettings, import_debates, items_of
+from oversight.store import Store
+from oversight.types import Transcript
+
 STORY = ["The", "robbers", "left", ".", "\n", "``", "Melted", "!", "''", "she", "said", "."]
 """Reads: The robbers left.⏎"Melted!" she said."""
 
@@ -110,3 +115,71 @@ def a_folder(
     told = [metadata(name) for name in debates] if lines is None else lines
     (path / "debates-metadata.jsonl").write_text("".join(json.dumps(each) + "\n" for each in told))
     return path
+
+
+def settings(path: Path, **own: Any) -> ImportSettings:
+    return ImportSettings(format="nyu", path=str(path), store="", **own)
+
+
+def transcript(path: Path, debate: dict[str, Any], **changes: Any) -> Transcript:
+    """The one debate of a folder, as it is read back from a store."""
+    lines = [metadata("one", **changes)]
+    folder = a_folder(path / "in", {"one": debate}, lines)
+    with Store.open(path / "one.db") as store:
+        import_debates(settings(folder), store)
+        [found] = store.transcripts(complete=None)
+    return found
+
+
+def reasons(path: Path, debate: Any) -> str:
+    """The reason for which a file cannot be used."""
+    [item] = items_of(settings(a_folder(path, {"one": debate})))
+    assert isinstance(item, BadRow)
+    assert item.file == str(path / "debates" / "one.json")
+    return item.reason
+
+
+OFFLINE = {
+    "OfflineJudgments": {
+        "judgments": {
+            "Lulu": {
+                "mode": "stepped",
+                "startTimeMillis": 1,
+                "judgments": [
+                    each["JudgeFeedback"]
+                    for each in (
+                        believed(0.5, judge="Lulu"),
+                        believed(0.4, judge="Lulu"),
+                        believed(0.2, "Clear.", judge="Lulu", ends=True),
+                    )
+                ],
+            },
+            "Max": {
+                "mode": "timed",
+                "startTimeMillis": 1,
+                "judgments": [believed(0.9, judge="Max", ends=True)["JudgeFeedback"]],
+            },
+            "Nil": {
+                "mode": "stepped",
+                "startTimeMillis": 1,
+                "judgments": [believed(0.5, judge="Nil")["JudgeFeedback"]],
+            },
+        }
+    }
+}
+NEGOTIATED = {
+    "fixedOpening": [AT_ONCE, END],
+    "repeatingStructure": [IN_TURN, END],
+    "fixedClosing": None,
+}
+
+
+def negotiated(*, agreed: bool) -> dict[str, Any]:
+    rounds = [
+        at_once(a=speech("Ada", text("One.")), b=speech("Bob", text("Two."))),
+        {"NegotiateEnd": {"votes": {"0": False, "1": True}}},
+        in_turn(a=speech("Ada", text("Three.")), b=speech("Bob", text("Four."))),
+        {"NegotiateEnd": {"votes": {"0": agreed, "1": True}}},
+        OFFLINE,
+    ]
+    return a_debate(rounds, rules=NEGOTIATED, roles={"Debater A": "Ada", "Debater B": "Bob"})

@@ -177,8 +177,8 @@ def test_many_bad_items_are_listed_up_to_a_number(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         DebateImport(settings("nyu", path)).check()
     lines = str(caught.value).split("\n")
-    assert lines[0] == "format 'nyu': 30 items cannot be used"
-    assert lines[-2].strip() == "… and 10 more"
+    assert lines[0] == "format 'nyu': 30 items cannot be used:"
+    assert lines[-2].strip() == "… and 10 more."
 
 
 def test_a_record_that_is_stored_with_other_content_is_named_by_its_file(tmp_path: Path) -> None:

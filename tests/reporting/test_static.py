@@ -156,7 +156,8 @@ async def test_runs_side_by_side_lead_to_their_own_debates(store, tmp_path, inde
     for title in ("Judge accuracy", "By run", "By tag"):
         rows = [counts[-1] for words, counts in held[title] if counts]
         assert sorted(rows) == [3, 4], title
-    assert [counts for _, counts in held["Differences between runs"] if counts] == [[7, 7]]
+    [behind] = [counts for _, counts in held["Differences between runs"] if counts]
+    assert set(behind) == {7}
 
 
 async def test_numbers_by_what_no_list_is_chosen_by_lead_nowhere(store, tmp_path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oversight.aggregation import EloRating, ratings
+from oversight.aggregation.ratings import EloRating, ratings
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.experiments.selfplay.facts import (
     ArmMeasured,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oversight.aggregation import ELO, PRIOR, connected, ratings
+from oversight.aggregation.ratings import ELO, PRIOR, connected, ratings
 
 
 def table(players, bouts, questions=1):

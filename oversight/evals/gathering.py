@@ -1,0 +1,182 @@
+"""What is measured of transcripts while they pass by, none of which is kept.
+
+Two processes may each gather a part; what they gathered is put together by `update`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from oversight.aggregation import Ruling, rulings
+from oversight.evals.accuracy import OrderReading, reading
+from oversight.evals.agreement import RaterCounter
+from oversight.evals.answers import (
+    EndCounter,
+    QuoteCount,
+    ResponseCounter,
+    quote_counts,
+    shortened,
+)
+from oversight.evals.breakdown import (
+    NO_RUNS,
+    PromptCounter,
+    RunMembership,
+    UsageCounter,
+)
+from oversight.evals.calibration import BeliefPath, path
+from oversight.evals.course import CourseCounter, RulingCourse, debate_measures, ruling_course
+from oversight.evals.harm import AnswerCounter
+from oversight.evals.observations import PEOPLE, Arm, Cluster, Observation, cluster_of, observe
+from oversight.evals.observations import named as named_agent
+from oversight.evals.people import PeopleCounter
+from oversight.evals.principles import PrincipleCounter
+from oversight.evals.properties import BreakdownCounter, Property
+from oversight.evals.winning import Contest, contents_of, contest_of
+from oversight.types import JudgeKind, Transcript, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRuling:
+    """Measurements of one ruling; the transcript itself is not kept."""
+
+    observation: Observation
+    reading: OrderReading
+    path: BeliefPath | None
+    course: RulingCourse
+    contest: Contest
+    quotes: tuple[QuoteCount, ...]
+    unread: tuple[str, ...]
+    """Answers that could not be read, shortened."""
+
+    def of_arm(self, arm: Arm) -> MeasuredRuling:
+        """The same, counted in another arm."""
+        return replace(self, observation=replace(self.observation, arm=arm))
+
+
+def measured_rulings(
+    transcript: Transcript, found: Sequence[Ruling], group: str
+) -> list[MeasuredRuling]:
+    """Measurements of every ruling on one debate; what they share is measured once."""
+    if not found:
+        return []
+    contents, quotes = contents_of(transcript), tuple(quote_counts(transcript))
+    ruled = []
+    for ruling in found:
+        observation = observe(transcript, ruling, group)
+        ruled.append(
+            MeasuredRuling(
+                observation=observation,
+                reading=reading(transcript, ruling),
+                path=path(transcript, ruling),
+                course=ruling_course(transcript, ruling, observation),
+                contest=contest_of(observation, ruling, contents),
+                quotes=quotes,
+                unread=tuple(
+                    shortened(judgment.final.raw)
+                    for judgment in ruling.judgments
+                    if judgment.final.verdict is Verdict.INVALID
+                ),
+            )
+        )
+    return ruled
+
+
+MAX_PEOPLE_APART = 5
+"""Persons who judged one protocol and are still measured one by one."""
+
+
+class GatheredDebates:
+    """What is counted and measured of transcripts while they pass by; none of them is kept."""
+
+    def __init__(self, by: Sequence[Property], runs: Mapping[str, RunMembership]) -> None:
+        self.taken_apart = BreakdownCounter(by)
+        self._runs = runs
+        self.by_arm: dict[Arm, list[MeasuredRuling]] = defaultdict(list)
+        self.ends, self.usage, self.own = EndCounter(), UsageCounter(), PromptCounter()
+        self.raters, self.people, self.course = RaterCounter(), PeopleCounter(), CourseCounter()
+        self.responses, self.answers = ResponseCounter(), AnswerCounter()
+        self.principles = PrincipleCounter()
+        self.questions: set[Cluster] = set()
+        self.prompts: set[Cluster] = set()
+        self.models: set[str] = set()
+        self.seeds: set[int] = set()
+        self.num_debates = self.num_unjudged = 0
+
+    def add(self, transcript: Transcript, group: str) -> None:
+        """Take in one transcript of a run or store."""
+        debate, cluster = transcript.debate, cluster_of(transcript.question)
+        self.num_debates += 1
+        self.ends.add(transcript)
+        self.usage.add(transcript, group)
+        self.own.add(transcript, group)
+        self.models |= {named_agent(spec) for spec in debate.agents.values()}
+        self.seeds.add(debate.seed)
+        self.raters.add(transcript)
+        self.people.add(transcript)
+        self.questions.add(cluster)
+        if transcript.question.is_open:
+            self.prompts.add(cluster)
+            self.responses.add(transcript)
+            self.answers.add(transcript, group)
+            self.principles.add(transcript)
+            return
+        ruled = measured_rulings(transcript, rulings(transcript), group)
+        self.num_unjudged += not ruled
+        measured = debate_measures(transcript)
+        self.course.add(transcript, measured, [one.course for one in ruled], group)
+        runs = self._runs.get(group, NO_RUNS)
+        for one in ruled:
+            self.by_arm[one.observation.arm].append(one)
+            self.taken_apart.add(transcript.question, measured, one.course, runs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the runs, which are looked up in a store and stay in their process."""
+        return self.__dict__ | {"_runs": {}}
+
+    @staticmethod
+    def is_mergeable(transcript: Transcript) -> bool:
+        """True of what `update` takes over from another process: judged debates without ratings."""
+        return not transcript.question.is_open and not transcript.ratings
+
+    def update(self, other: GatheredDebates) -> None:
+        """Take in what another process gathered, all of it mergeable."""
+        self.taken_apart.update(other.taken_apart)
+        for arm, ruled in other.by_arm.items():
+            self.by_arm[arm] += ruled
+        self.ends.update(other.ends)
+        self.usage.update(other.usage)
+        self.own.update(other.own)
+        self.course.update(other.course)
+        self.questions |= other.questions
+        self.models |= other.models
+        self.seeds |= other.seeds
+        self.num_debates += other.num_debates
+        self.num_unjudged += other.num_unjudged
+
+    def pool_people(self) -> None:
+        """Measure the persons who judged one arm together where they are many.
+
+        A study with twenty judges has twenty arms of a few debates each, of which none says
+        anything by itself.
+        """
+        judges: dict[Arm, list[Arm]] = defaultdict(list)
+        for arm, ruled in self.by_arm.items():
+            if ruled[0].observation.judge_kind is JudgeKind.HUMAN:
+                judges[replace(arm, judge=PEOPLE)].append(arm)
+        for together, apart in judges.items():
+            if len(apart) > MAX_PEOPLE_APART:
+                pooled = [
+                    one.of_arm(together) for arm in sorted(apart) for one in self.by_arm.pop(arm)
+                ]
+                self.by_arm[together] += pooled
+                self.taken_apart.pool(apart, together)
+
+    def rulings(self) -> dict[Arm, list[MeasuredRuling]]:
+        """Rulings by arm, in an order that does not depend on that of reading."""
+        return {
+            arm: sorted(self.by_arm[arm], key=lambda one: one.observation.debate_id)
+            for arm in sorted(self.by_arm)
+        }
