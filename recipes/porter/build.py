@@ -72,8 +72,8 @@ def _withheld(rng: random.Random, share: float) -> Iterator[Row]:
         yield from withheld(rng)
     yield from weighed(rng)
     yield from usual(rng)
-    if rng.random() < 0.25:
-        yield from lesson(rng, None, {**ALL, "critique": 0.5, "compare": 0.0})
+    for _ in range(2):  # criticising refusals, it would come to refuse where it is to help
+        yield from lesson(rng, None, {"respond": 1.0, "ruled": 0.5, "revise": 0.3})
 
 
 def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
@@ -89,7 +89,7 @@ STAGES = (
     Stage("short", 600, 128, _short),
     Stage("whole", 900, 128, _whole, lr=1.5e-3, schedule="linear"),
     Stage("judged", 300, 128, _judged, lr=1e-3, schedule="linear"),
-    Stage("withheld", 120, 128, _withheld, lr=5e-4, schedule="linear"),
+    Stage("withheld", 160, 128, _withheld, lr=5e-4, schedule="linear"),
 )
 
 
