@@ -146,7 +146,7 @@ def peak_mb() -> float:
 
 
 def in_a_process(path: Path, how: str) -> dict[str, float]:
-    """What a fresh process measures."""
+    """Figures that a fresh process measures."""
     command = [sys.executable, __file__, "--log", str(path), "--how", how]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

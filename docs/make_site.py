@@ -56,7 +56,7 @@ def target(page: str, link: str) -> tuple[str, str]:
 
 
 def place(path: str) -> str:
-    """Where a file of the repository stands among the site's sources."""
+    """Place of a file of the repository among the site's sources."""
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     if (ROOT / path).is_dir():

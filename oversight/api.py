@@ -386,14 +386,16 @@ async def judge_async(
     return Transcripts(meant.store, meant.ids, done.failures)
 
 
-def report(debates: Transcripts | str) -> ShownReport:
-    """The report on debates, or on all that are complete in a store: `oversight report`.
+def report(debates: Transcripts | str, *, groups: Mapping[str, str] | None = None) -> ShownReport:
+    """The report on debates, or on all that are complete in a store: `oversight report`, with
+    `--groups` as a mapping from names.
 
     Raises:
         StoreError: The store is not there.
+        ConfigError: `groups` has fewer than two, or a name is nobody's.
     """
     meant = Transcripts(debates) if isinstance(debates, str) else debates
-    return ShownReport.of(build_report(meant))
+    return ShownReport.of(build_report(meant, groups=groups))
 
 
 def _start(settings: RunSettings, action: str) -> RunStart:

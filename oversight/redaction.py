@@ -14,11 +14,12 @@ import html
 import json
 import os
 import re
+import shlex
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 SHOWN = "***"
 """The words that stand in a secret's place."""
@@ -39,6 +40,8 @@ OUR_WORDS = "openai oversight localhost postgresql password anthropic huggingfac
 _VARIABLE = re.compile(
     r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS)$", re.IGNORECASE
 )
+_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^:/?#@]*:([^/?#]*)@", re.IGNORECASE)
+"""In a variable that holds an address, such as HTTPS_PROXY."""
 _registered: set[str] = set()
 
 
@@ -52,6 +55,38 @@ def without_password(address: str) -> str:
     """The address of a store or a server with `***` in place of the password in its URL."""
     address = re.sub(r"(://[^:/?#]*):.*@", rf"\1:{SHOWN}@", address, flags=re.DOTALL)
     return re.sub(r"(password=)[^&\s]*", rf"\1{SHOWN}", address)
+
+
+_LOGIN = re.compile(
+    r"""(?<![^\s'"=(,])(?:([\w+.-]+://)[^\s'"]*@|[^\s'"/:@=]+:[^\s'"]*@)""",
+)
+"""All that stands before the host of an address, up to the last @ of the word that it is."""
+
+
+def without_login(text: str) -> str:
+    """`text` with `***` in place of user and password of every address in it, right or wrong.
+
+    For text that shows an address as somebody wrote it, of which nothing is known: a password may
+    be too short to be registered, or hold signs by which the address is none.
+    """
+    return _LOGIN.sub(lambda found: f"{found[1] or ''}{SHOWN}@", text)
+
+
+def register_login(address: str) -> bool:
+    """Take the password of an address out of every text from now on, and so a key that stands in
+    the place of a web address's user; True if the address has a user or a password."""
+    scheme, slashes, rest = address.partition("//")
+    login, at, _ = (rest if slashes else address).rpartition("@")
+    user, colon, password = login.partition(":")
+    secret = password if colon else user if scheme.startswith("http") else ""
+    for form in {secret, unquote(secret)}:
+        register(form)
+    return bool(at)
+
+
+def command_line(arguments: Iterable[str]) -> str:
+    """The command of these arguments as it is kept and shown: without secrets."""
+    return redacted(shlex.join(map(without_password, arguments)))
 
 
 def redacted(text: str) -> str:
@@ -91,6 +126,9 @@ def _variables() -> Iterator[tuple[str, str]]:
         is_path = value.startswith(("/", "~", "./"))
         if _VARIABLE.search(name) and len(value) >= ENVIRONMENT_MIN_CHARS and not is_path:
             yield name, value
+        elif (login := _PASSWORD.search(value)) and len(login[1]) >= ENVIRONMENT_MIN_CHARS:
+            yield name, login[1]
+            yield name, unquote(login[1])
 
 
 def _of_hub() -> tuple[str, ...]:

@@ -78,6 +78,13 @@ GROUPS: dict[str, Group] = {
         frozenset({"nodes", "planning", "rejudging", "running", "runtime", "views"}),
         needs=("NUM_SPEAKERS", "build"),
     ),
+    "checks": Group(
+        "check",
+        "oversight.guard.checks",
+        frozenset({"base"}),
+        needs=("Config", "build"),
+        members=("Config", "build"),
+    ),
     "interop": Group(
         "format",
         "oversight.interop",
@@ -90,6 +97,7 @@ GROUPS: dict[str, Group] = {
         needs=("Config", "read"),
         members=("Config", "read"),
     ),
+    "policies": Group("policy", "oversight.guard.policies", suffix=".toml"),
     "protocols": Group("protocol", "oversight.protocols", suffix=".toml"),
     "constitutions": Group("constitution", "oversight.constitutions", suffix=".toml"),
 }
@@ -108,8 +116,8 @@ def folder(group: str) -> Path:
     """The folder of a group, found without importing its package."""
     import oversight
 
-    leaf = GROUPS[group].package.rsplit(".", 1)[1]
-    return Path(next(iter(oversight.__path__))) / leaf
+    parts = GROUPS[group].package.split(".")[1:]
+    return Path(next(iter(oversight.__path__))).joinpath(*parts)
 
 
 @dataclass(frozen=True)

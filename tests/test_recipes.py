@@ -19,9 +19,11 @@ from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
 from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.experiments.whose_values import WhoseValuesSettings
+from oversight.guard.settings import GuardFileSettings
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
+from oversight.redteam.preparing import RedTeamSettings
 from oversight.registry import load_named
 from oversight.tournaments.playing import TournamentSettings
 from oversight.train import reward
@@ -35,9 +37,13 @@ RECIPES = sorted(set(FOLDER.glob("*.toml")) - {TOURNAMENT, *CIRCLES} - set(BATCH
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
+    FOLDER / "guard" / "register.toml": GuardFileSettings,
+    FOLDER / "guard" / "seedling.toml": GuardFileSettings,
     TOURNAMENT: TournamentSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
+    FOLDER / "redteam" / "policy.toml": RedTeamSettings,
+    FOLDER / "redteam" / "judge.toml": RedTeamSettings,
 }
 
 
@@ -162,7 +168,7 @@ def test_the_recipe_of_groups_and_their_values_fits_its_experiment() -> None:
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_another_recipe_fits_its_command(path: Path) -> None:
     settings = load_recipe(OTHERS[path], path, {})
-    assert getattr(settings, "out", None) or settings.store
+    assert any(getattr(settings, name, "") for name in ("out", "store", "folder"))
 
 
 @pytest.mark.parametrize("place", [FOLDER.parent, Path("/")])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from oversight import errors, redaction
 from oversight.errors import OversightError
 from oversight.files import write_json
+from oversight.guard.upstreams import ApiError
 from oversight.redaction import redacted, register
 from oversight.store.database import parse_address
 
@@ -113,6 +114,7 @@ def test_no_error_of_ours_holds_a_secret(kind: type[OversightError]) -> None:
     more: dict[type[OversightError], tuple[Any, ...]] = {
         errors.TrainingStopped: ("guard", 1.0, 0.0, 3),
         errors.NoAnswerError: ("empty",),
+        ApiError: (400, "invalid_request_error"),
     }
     error = kind(f"the key {KEY} was refused", *more.get(kind, ()))
     assert str(error) == "the key *** was refused"
@@ -148,3 +150,37 @@ def test_a_secret_whose_base64_is_letters_alone_is_taken_out() -> None:
     register("FWnFbB0J")
 
     assert "RlduRmJCM" not in redacted("Basic RlduRmJCMEo=")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("'https://ann:kq7@host/v1'", "'https://***@host/v1'"),
+        ("('http://a/v1', 'https://ann:k@q/7@host/v1')", "('http://a/v1', 'https://***@host/v1')"),
+        ("ann:kq7@host", "***@host"),
+        ("--set=store=postgresql://ann:kq7@host/db", "--set=store=postgresql://***@host/db"),
+        ("mail ann@host", "mail ann@host"),
+        ("{'a': 'x@y'}", "{'a': 'x@y'}"),
+    ],
+)
+def test_user_and_password_are_taken_out_of_addresses_right_or_wrong(text: str, shown: str) -> None:
+    assert redaction.without_login(text) == shown
+
+
+def test_a_password_in_an_address_of_the_environment_is_taken_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://ann:hunter2-p%40w@proxy.invalid:8080")
+    assert (
+        redacted("via http://ann:hunter2-p%40w@proxy.invalid") == "via http://ann:***@proxy.invalid"
+    )
+    assert redacted("said hunter2-p@w") == "said ***"
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:8080/a@b")
+    assert redacted("proxy.invalid:8080/a@b") == "proxy.invalid:8080/a@b"
+
+
+def test_a_command_is_kept_without_the_passwords_of_its_addresses() -> None:
+    words = ["oversight", "debate", "--store", "postgresql://ann:kq7@host/db", "it's"]
+    kept = redaction.command_line(words)
+    assert kept == """oversight debate --store 'postgresql://ann:***@host/db' 'it'"'"'s'"""

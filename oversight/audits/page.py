@@ -184,7 +184,7 @@ def _plain(value: Any) -> Any:
 
 
 def methods(audit: JudgeAudit) -> tuple[str, ...]:
-    """How it was measured."""
+    """Sentences on how it was measured."""
     return (
         "Each transcript is judged as it was and with one thing changed in one side's words, in "
         "the same order; effects are paired, so that what the transcripts have in common cancels "

@@ -101,8 +101,9 @@ def import_records(
         begun = DebateImport(settings, tell)
         begun.check()
         with OpenStore.open(store) as opened:
-            start = opened.begin_run(start_of(settings, "import"))
+            opened.begin_run(start_of(settings, "import"))
             found = begun.write(opened)
+            start = opened.run
     if as_json:
         typer.echo(json.dumps(_as_json(settings, start, found), indent=2))
     else:
@@ -115,7 +116,7 @@ def _tags(run: str | None, tags: Sequence[str] | None) -> dict[str, str]:
     return {name.removeprefix("tags."): value for name, value in given if name != "run"}
 
 
-def _print(settings: ImportSettings, start: RunStart, found: Imported) -> None:
+def _print(settings: ImportSettings, start: RunStart | None, found: Imported) -> None:
     """Print what was read, what was left out and why, and what to do next."""
     from rich.console import Console
 
@@ -147,16 +148,17 @@ def _print(settings: ImportSettings, start: RunStart, found: Imported) -> None:
     for reason, number in found.left_out.items():
         say(f"{count(number, 'item')} left out: {reason}", "dim")
     store = without_password(settings.store)
-    say(f"Recorded in {store} as run {start.run}.", "dim")
+    as_run = "" if start is None else f" as run {start.run}"
+    say(f"Recorded in {store}{as_run}.", "dim")
     flag = "" if store == DEFAULT_STORE else f" --store {store}"
     say(f"Next: oversight report{flag}", "dim")
 
 
-def _as_json(settings: ImportSettings, start: RunStart, found: Imported) -> dict[str, Any]:
+def _as_json(settings: ImportSettings, start: RunStart | None, found: Imported) -> dict[str, Any]:
     """The same for machines."""
     return {
         "store": without_password(settings.store),
-        "run_name": start.run,
+        "run_name": None if start is None else start.run,
         "debates": found.num_debates,
         "found": found.num_found,
         "turns": found.num_turns,

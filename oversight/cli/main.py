@@ -19,12 +19,15 @@ from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
 from oversight.cli.diff import diff
 from oversight.cli.ending import INTERRUPTS
+from oversight.cli.guard import guard
 from oversight.cli.importing import import_records
+from oversight.cli.inspecting import inspect
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
 from oversight.cli.power import power
 from oversight.cli.rate import rate
+from oversight.cli.redteam import redteam
 from oversight.cli.report import export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
@@ -33,6 +36,7 @@ from oversight.cli.store import show, store, view
 from oversight.cli.tournament import tournament
 from oversight.cli.train import plot, push, train
 from oversight.errors import OversightError, TrainingInterrupted, lack
+from oversight.redaction import register_login
 
 FIRST_SPEAKS_S = 20.0
 """Seconds that all processes of a machine but the first wait before they report a failure."""
@@ -55,7 +59,7 @@ UNUSABLE = {
 GOING_ON = frozenset(
     {
         *("answer", "audit", "critique", "debate", "demo", "feedback", "import", "judge"),
-        *("pixels", "propose", "push", "rate", "run", "tournament"),
+        *("pixels", "propose", "push", "rate", "redteam", "run", "tournament"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -81,6 +85,7 @@ for command in (
     prompts,
     view,
     show,
+    inspect,
     diff,
     pixels,
     tournament,
@@ -99,6 +104,8 @@ app.add_typer(train, name="train")
 app.add_typer(store, name="store")
 app.add_typer(constitution, name="constitution")
 app.add_typer(audit, name="audit")
+app.add_typer(redteam, name="redteam")
+app.add_typer(guard, name="guard")
 
 
 def _print_version(wanted: bool) -> None:
@@ -128,6 +135,9 @@ def main(args: Sequence[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """The exit code of the command line `args`: 0, 1 (it failed), 2 (mend the input), 130."""
     INTERRUPTS.way_on = way_on(args)
+    for each in args:
+        if "://" in each:
+            register_login(each)
     try:
         return _run(args)
     except KeyboardInterrupt:

@@ -195,7 +195,7 @@ class RunProgress:
 
 
 def _rate(rate: float) -> str:
-    """How many end in a second, or in a minute where it would read 0.0 a second."""
+    """Number that end in a second, or in a minute where it would read 0.0 a second."""
     return f"{rate:.1f}/s" if rate >= 0.1 else f"{60 * rate:.1f}/min"
 
 

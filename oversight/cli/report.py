@@ -23,7 +23,6 @@ from oversight.cli.options import (
     registered,
     set_option,
 )
-from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +54,26 @@ OnlyDataset = Annotated[
 ]
 BY = ("difficulty", "model", "tag", "protocol", "judge", "study", "dataset", "run")
 """Properties by which a report can be divided (`evals.properties.By`)."""
+DividedBy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        metavar="|".join((*BY, "meta.NAME")),
+        help="Also by this, meta.NAME being a value that questions carry; several joined by + "
+        "are crossed, all arms pooled. May be repeated.",
+        show_default=False,
+        autocompletion=one_of(lambda: BY),
+    ),
+]
+JudgeGroups = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        help='Judges\' groups, a table [groups] such as anna = "nurses": agreement, regret by '
+        "rule and ratings of debaters in each.",
+        show_default=False,
+    ),
+]
 
 
 def report(
@@ -65,17 +84,7 @@ def report(
     store: Store = DEFAULT_STORE,
     run: RunNames = None,
     tag: RunTags = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--by",
-            metavar="|".join((*BY, "meta.NAME")),
-            help="Also by this, meta.NAME being a value that questions carry; several joined by + "
-            "are crossed, all arms pooled. May be repeated.",
-            show_default=False,
-            autocompletion=one_of(lambda: BY),
-        ),
-    ] = None,
+    by: DividedBy = None,
     protocol: OnlyProtocol = None,
     dataset: OnlyDataset = None,
     arm: Annotated[
@@ -91,6 +100,7 @@ def report(
     turn_price: Annotated[
         float, typer.Option(min=0.0, help="Of a judge's turn, in points of the log score, base 2.")
     ] = 0.05,
+    groups: JudgeGroups = None,
     each_person: Annotated[
         bool,
         typer.Option(
@@ -126,8 +136,9 @@ def report(
     """
     from rich.console import Console
 
-    from oversight.cli.runs import ReportChoice, properties, stores_of
+    from oversight.cli.runs import ReportChoice, arms_of, properties, stores_of
     from oversight.evals.findings import to_json, write_csv
+    from oversight.evals.groups import read_groups
     from oversight.evals.pictures import render_png
     from oversight.evals.rendering import render_html, render_text
     from oversight.files import check_place
@@ -137,9 +148,15 @@ def report(
             is_folder = option == "--html" and place.suffix.lower() not in PAGE_SUFFIXES
             check_place(place, option, is_folder=is_folder)
     read = ReportChoice(
-        stores_of(stores or (), store, _arms(arm or ())), run or (), tag or (), protocol, dataset
+        stores_of(stores or (), store, arms_of(arm or ())), run or (), tag or (), protocol, dataset
     )
-    built = read.report(properties(by or ()), prices, turn_price, each_person=each_person)
+    built = read.report(
+        properties(by or ()),
+        prices,
+        turn_price,
+        each_person=each_person,
+        groups=None if groups is None else read_groups(groups),
+    )
     if as_json:
         typer.echo(json.dumps(to_json(built), indent=2))
     else:
@@ -174,26 +191,6 @@ def _write_folder(built: Report, read: ReportChoice, folder: Path) -> None:
         written = write_folder(built, opened, folder, only, groups)
     said = count(written.num_transcripts, "transcript")
     typer.echo(f"{written.path} written, with {said} behind its numbers", err=True)
-
-
-def _arms(given: Sequence[str]) -> dict[str, str]:
-    """The stores of `--arm` by the names of the arms.
-
-    Raises:
-        ConfigError: One is not written as NAME=STORE, or a name stands twice.
-    """
-    from oversight.errors import ConfigError
-
-    found: dict[str, str] = {}
-    for each in given:
-        name, equals, store = each.partition("=")
-        if not (name and equals and store):
-            raise ConfigError(f"--arm {each!r}: write a name and a store, as in start=start.db")
-        if name in found:
-            shown = " and ".join(map(without_password, (found[name], store)))
-            raise ConfigError(f"--arm {name!r}: named twice ({shown})")
-        found[name] = store
-    return found
 
 
 Sets = Annotated[list[str] | None, set_option("min_margin=0.1", "What counts as a preference")]
@@ -254,7 +251,9 @@ def export(
     Settings for --set, with their defaults: kinds=["sides", "siblings", "pairs", "principles",
     "revisions"] (and what was rated in tasks of your own, by their names), label="judge" (or
     "truth"), siblings="best_worst" (or "best_all", "all_pairs", "kwise"), min_margin=0,
-    min_score_gap=0, unseen=true, raters="all" (or "persons", "models"), ties=true, weight="equal".
+    min_score_gap=0, unseen=true, raters="all" (or "persons", "models"), ties=true, weight="equal",
+    margin=0, combine="mean" (or "majority", or over groups "weighted", "maximin", "nash",
+    "bridging"), groups={}, min_group=1.
     Of these the layout transcripts takes two: raters, whose ratings are written, and unseen=false,
     without what people judged or rated before all the turns had been on their screen.
     """

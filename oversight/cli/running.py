@@ -57,11 +57,12 @@ def run(
     loaded, actors, planned = _prepared(settings)
     check_engines(settings.cast(), settings.engines)
     with Store.open(settings.store, transactions=settings.transactions) as store:
-        start = start and store.begin_run(start)
+        if start is not None:
+            store.begin_run(start)
         planned = as_begun(planned, store, actors)
         go = _show_live if live else _run_batch
         progress = INTERRUPTS.run(go(settings, store, actors, planned, console))
-    return Run(settings, loaded, planned, progress, start)
+        return Run(settings, loaded, planned, progress, store.run)
 
 
 def put_in_queue(settings: RunSettings, start: RunStart) -> Run:
@@ -84,13 +85,14 @@ def put_in_queue(settings: RunSettings, start: RunStart) -> Run:
                 "--judge human (or --debater human)"
             )
     with Store.open(settings.store) as store:
-        start = store.begin_run(start)
+        store.begin_run(start)
         planned = as_begun(planned, store, actors)
         store.add(*(record for debate, question in planned for record in (question, debate)))
+        written = store.run
         complete = store.completed(debate.id for debate, _ in planned)
     progress = DebateProgress(total=len(planned), found=len(complete))
     progress.waiting = len(planned) - len(complete)
-    return Run(settings, loaded, planned, progress, start)
+    return Run(settings, loaded, planned, progress, written)
 
 
 def _prepared(settings: RunSettings) -> tuple[LoadedQuestions, Cast, Planned]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ import typer
 
 from oversight import __version__
 from oversight.cli.options import DEFAULT_STORE, Json, Store, read_tag, show_table
-from oversight.redaction import redacted, without_password
+from oversight.redaction import command_line, without_password
 
 if TYPE_CHECKING:
     from oversight.errors import StoreError
@@ -46,6 +45,7 @@ def runs(
     debate that a run found complete counts in it like one that it made.
     """
     from oversight.store import Store as OpenStore
+    from oversight.text.terminal import visible
 
     with OpenStore.open(store, create=False, only_read=True) as opened:
         if name is not None:
@@ -64,8 +64,18 @@ def runs(
     elif found:
         columns = ("run", "begun", "command", "models", "seeds", "debates", "people", "tokens")
         show_table(opened.url, columns, [_row(*each) for each in found], as_json=False)
+        if empty := [run.name for run, tokens in found if _is_unanswered(run, tokens)]:
+            typer.echo(f"{visible(', '.join(empty), newlines=False)}: {UNANSWERED}")
     else:
         typer.echo(f"{opened.url}: {none_tagged(known, tag or ())}")
+
+
+UNANSWERED = "no model or person has answered yet; the same command goes on with it"
+
+
+def _is_unanswered(run: StoredRun, tokens: RunTokens) -> bool:
+    """True for a run whose engine refused, or that was stopped, before there was an answer."""
+    return not (run.num_complete or run.num_judgments or run.num_ratings or tokens.calls)
 
 
 def tagged(found: Sequence[StoredRun], tags: Sequence[str]) -> list[StoredRun]:
@@ -138,6 +148,8 @@ def _print_one(run: StoredRun, tokens: RunTokens) -> None:
 
     say(run.name + "".join(f"  {name}={value}" for name, value in run.tags.items()))
     say(f"  {count(run.num_debates, 'debate')}, {run.num_complete:,} complete")
+    if _is_unanswered(run, tokens):
+        say(f"  {UNANSWERED}")
     if run.num_judgments or run.num_ratings:
         judged, rated = count(run.num_judgments, "judgment"), count(run.num_ratings, "rating")
         say(f"  {judged} by people, {rated}")
@@ -229,6 +241,7 @@ class ReportChoice:
         turn_price: float,
         *,
         each_person: bool = False,
+        groups: Mapping[str, str] | None = None,
     ) -> Report:
         """The report.
 
@@ -293,6 +306,7 @@ class ReportChoice:
                 turn_price=turn_price,
                 each_person=each_person,
                 others=stack.enter_context(read_beside(parts, by, opened)),
+                groups=groups,
             )
         if not built.num_debates:
             again = [start.command for each in origins for start in each.starts][-1:]
@@ -301,7 +315,7 @@ class ReportChoice:
         origin = ReportOrigin(
             made_at=now,
             version=__version__,
-            command=redacted(shlex.join(["oversight", *sys.argv[1:]])),
+            command=command_line(["oversight", *sys.argv[1:]]),
             stores=tuple(store.url for store in opened.values()),
             runs=tuple(dict.fromkeys(each.name for each in origins)),
             run_commands=tuple(start.command for each in origins for start in each.starts),
@@ -410,3 +424,23 @@ def nothing_in(
         advice = f"it is tried again by `{again}`"
     failed = f"failed: {causes}; " if causes else ""
     return f"{store}: no complete debate{which} {purpose}; {failed}{advice}"
+
+
+def arms_of(given: Sequence[str]) -> dict[str, str]:
+    """The stores of `--arm` by the names of the arms.
+
+    Raises:
+        ConfigError: One is not written as NAME=STORE, or a name stands twice.
+    """
+    from oversight.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, store = each.partition("=")
+        if not (name and equals and store):
+            raise ConfigError(f"--arm {each!r}: write a name and a store, as in start=start.db")
+        if name in found:
+            shown = " and ".join(map(without_password, (found[name], store)))
+            raise ConfigError(f"--arm {name!r}: named twice ({shown})")
+        found[name] = store
+    return found

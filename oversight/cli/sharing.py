@@ -66,7 +66,7 @@ def uncollected() -> Iterator[None]:
 def gather(
     parts: Sequence[ReadPart], by: Sequence[Property]
 ) -> tuple[GatheredDebates, list[tuple[int, str]]]:
-    """What stands in the debates of `parts`, and those that are left: (part, debate id)."""
+    """Measurements of the debates of `parts`, and those that are left: (part, debate id)."""
     from oversight.evals.breakdown import RunMembership
     from oversight.evals.gathering import GatheredDebates
     from oversight.store import Store as OpenStore

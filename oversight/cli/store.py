@@ -383,7 +383,7 @@ def show(
 
     from oversight.errors import ConfigError, StoreError
     from oversight.reporting.pages import call_page, samples_of
-    from oversight.reporting.rendering import print_call, print_transcript
+    from oversight.reporting.terminal import print_call, print_transcript
     from oversight.reporting.transcripts import transcript_page
     from oversight.store import Store as Records
 

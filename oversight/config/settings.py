@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from oversight.errors import ConfigError
+from oversight.redaction import without_login
 from oversight.registry import nearest, shortened
 
 logger = logging.getLogger("oversight.config")
@@ -129,7 +130,8 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
     if kinds:
         others = sum(each["loc"][: len(loc)] != loc for each in errors)
         more = f" ({others} more)" if others else ""
-        return f"{place} = {first['input']!r}: give {' or '.join(kinds)}{more}"
+        shown = without_login(repr(first["input"]))
+        return f"{place} = {shown}: give {' or '.join(kinds)}{more}"
     if first["type"] == "extra_forbidden":
         meant = model.name_here(str(loc[-1])) if issubclass(model, Settings) else None
         if meant is not None:
@@ -154,7 +156,7 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
     if first["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
         reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
-    value = shortened(repr(first["input"]), MAX_SHOWN)
+    value = shortened(without_login(repr(first["input"])), MAX_SHOWN)
     return f"{place} = {value}: {reason}{more}" if place else f"{reason}{more}"
 
 

@@ -307,14 +307,11 @@ def _sample(questions: list[Question], limit: int | None, seed: int) -> list[Que
 
 
 def complaint(what: str, noun: str, bad: Sequence[BadRow], advice: str) -> str:
-    """The message on what cannot be used: so many, the first of them by place, and the advice.
-
-    Each stands in a line of its own, and ends so that the lines can be read as one.
-    """
+    """The message on rows that cannot be used, whose lines can be read as one as well."""
     named = [f"  {row}" for row in bad[:NUM_LISTED]]
     named += [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
-    lines = [*(f"{each};" for each in named[:-1]), f"{named[-1].rstrip('.')}."]
-    return "\n".join([f"{what}: {count(len(bad), noun)} cannot be used:", *lines, advice])
+    listed = ";\n".join(named).rstrip(".")
+    return f"{what}: {count(len(bad), noun)} cannot be used:\n{listed}.\n{advice}"
 
 
 def _complaint(dataset: str, bad: list[BadRow]) -> str:

@@ -18,7 +18,13 @@ from oversight.aggregation import (
 )
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Cluster, Observation, cluster_of
-from oversight.panels.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
+from oversight.panels.agreement import (
+    alpha_interval,
+    cohen_kappa,
+    fleiss_kappa,
+    pairwise_agreement,
+)
+from oversight.text.numbers import Table, decimal, percent
 from oversight.types import (
     Feedback,
     ModelAnswer,
@@ -301,16 +307,28 @@ class Agreement:
     """Debates that at least two of them decided."""
     agreement: float
     alpha: float | None
+    alpha_low: float | None
+    """Interval of alpha over resampled questions; None of fewer than ten."""
+    alpha_high: float | None
     kappa: float | None
-    """Only of two judges."""
+    """Cohen's of two judges; Fleiss' of more, where all of them decided each of these debates."""
+    num_questions: int
+    flaw: str
+    """Reason for figures that are missing; empty where there is none."""
+
+
+MIN_QUESTIONS = 2
+"""Questions from which agreement is corrected for chance."""
 
 
 def judge_agreements(every: Iterable[Observation]) -> tuple[Agreement, ...]:
     """Agreement in each protocol whose debates several judges decided."""
     choices: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    clusters: dict[str, Cluster] = {}
     for each in every:
         if each.verdict is Verdict.DECIDED and each.choice is not None:
             choices[each.arm.protocol][each.arm.judge][each.debate_id] = each.choice
+            clusters[each.debate_id] = each.cluster
     found = []
     for protocol, by_judge in sorted(choices.items()):
         shared = {
@@ -325,14 +343,68 @@ def judge_agreements(every: Iterable[Observation]) -> tuple[Agreement, ...]:
         agreed = pairwise_agreement(raters) if units else None
         if agreed is None:
             continue
+        questions = [clusters[unit] for unit in units]
+        number = len(set(questions))
+        bears = number >= MIN_QUESTIONS
+        alpha = alpha_interval(raters, clusters=questions) if bears else None
         found.append(
             Agreement(
                 protocol=protocol,
                 judges=tuple(judges),
                 num_debates=len(units),
                 agreement=agreed,
-                alpha=krippendorff_alpha(raters),
-                kappa=cohen_kappa(*raters) if len(raters) == 2 else None,
+                alpha=None if alpha is None else alpha.value,
+                alpha_low=None if alpha is None else alpha.low,
+                alpha_high=None if alpha is None else alpha.high,
+                kappa=_kappa(raters) if bears else None,
+                num_questions=number,
+                flaw="" if bears else f"{number} question; {MIN_QUESTIONS} are needed",
             )
         )
     return tuple(found)
+
+
+def _kappa(raters: Sequence[Sequence[Hashable | None]]) -> float | None:
+    """Cohen's kappa of two raters, Fleiss' of more where none is missing."""
+    if len(raters) == 2:
+        return cohen_kappa(*raters)
+    whole = all(value is not None for given in raters for value in given)
+    return fleiss_kappa(raters) if whole else None
+
+
+SAME_ANSWER = (
+    "Where every answer was the same, chance agrees as well, and nothing is left to measure: “–”."
+)
+
+
+def agreement_table(found: Sequence[Agreement]) -> Table:
+    """Agreement of the judges of each protocol's debates."""
+    said = ["On the option chosen, of debates that at least two judges decided."]
+    if any(len(each.judges) > 2 for each in found):
+        said.append("Of more than two, “agree” is of all their pairs; κ is Fleiss’, “–” where one")
+        said.append("of them is missing somewhere.")
+    if any(each.alpha is None and not each.flaw for each in found):
+        said.append(SAME_ANSWER)
+    return Table(
+        title="Agreement of judges",
+        note=" ".join(said),
+        columns=(
+            *("protocol", "judges", "agree", "Krippendorff’s α", "κ", "debates"),
+            *("not said, because",) * any(each.flaw for each in found),
+        ),
+        rows=tuple(
+            (
+                each.protocol,
+                ", ".join(each.judges),
+                percent(each.agreement),
+                decimal(each.alpha)
+                if each.alpha_low is None
+                else f"{decimal(each.alpha)} [{decimal(each.alpha_low)}, "
+                f"{decimal(each.alpha_high)}]",
+                decimal(each.kappa),
+                f"{each.num_debates:,}",
+                *(each.flaw,) * any(one.flaw for one in found),
+            )
+            for each in found
+        ),
+    )

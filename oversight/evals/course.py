@@ -22,7 +22,7 @@ from oversight.types import Act, Seat, Transcript
 
 @dataclass(frozen=True, slots=True)
 class DebateMeasures:
-    """What one debate is made of."""
+    """Size of one debate."""
 
     debate_id: str
     cluster: Cluster

@@ -1,4 +1,4 @@
-"""What is measured of transcripts while they pass by, none of which is kept.
+"""Measurements of transcripts while they pass by; none of them is kept.
 
 Two processes may each gather a part; what they gathered is put together by `update`.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oversight.aggregation import Ruling, rulings
+from oversight.aggregation import Ruling, last_words, p_of_lower, rater_rulings, rulings
 from oversight.evals.accuracy import OrderReading, reading
 from oversight.evals.agreement import RaterCounter
 from oversight.evals.answers import (
@@ -29,13 +29,14 @@ from oversight.evals.breakdown import (
 from oversight.evals.calibration import BeliefPath, path
 from oversight.evals.course import CourseCounter, RulingCourse, debate_measures, ruling_course
 from oversight.evals.harm import AnswerCounter
-from oversight.evals.observations import PEOPLE, Arm, Cluster, Observation, cluster_of, observe
+from oversight.evals.observations import Arm, Cluster, Observation, cluster_of, observe
 from oversight.evals.observations import named as named_agent
 from oversight.evals.people import PeopleCounter
 from oversight.evals.principles import PrincipleCounter
 from oversight.evals.properties import BreakdownCounter, Property
 from oversight.evals.winning import Contest, contents_of, contest_of
-from oversight.types import JudgeKind, Transcript, Verdict
+from oversight.ids import text_id
+from oversight.types import PEOPLE, Debate, Feedback, JudgeKind, Role, Task, Transcript, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,45 @@ class MeasuredRuling:
     quotes: tuple[QuoteCount, ...]
     unread: tuple[str, ...]
     """Answers that could not be read, shortened."""
+    words: str
+    """Id of all that the judge was shown, in its order: equal where the same was judged again."""
+    sent_at: str
+    """Time at which a person sent it: UTC, ISO 8601; empty of a model."""
+    debaters: tuple[str, ...]
+    """By option the player of a tournament that defended it; empty of other debates."""
 
     def of_arm(self, arm: Arm) -> MeasuredRuling:
         """The same, counted in another arm."""
         return replace(self, observation=replace(self.observation, arm=arm))
+
+
+@dataclass(frozen=True, slots=True)
+class RatedPair:
+    """One rater's word on two responses."""
+
+    protocol: str
+    item: str
+    rater: str
+    is_person: bool
+    cluster: Cluster
+    p_lower: float
+    """Probability that the response of the lower id is better."""
+
+
+def rated_pairs(transcript: Transcript) -> list[RatedPair]:
+    """Each rater's word on each two responses, a model's orders and principles averaged."""
+    by_item: dict[str, list[Feedback]] = defaultdict(list)
+    for each in last_words(transcript) if transcript.ratings else ():
+        if each.task is Task.PAIRS:
+            by_item[each.item].append(each)
+    cluster, protocol = cluster_of(transcript.question), transcript.debate.protocol.name
+    return [
+        RatedPair(protocol, item, one.judge, one.is_persons, cluster, ruling.p)
+        for item, given in by_item.items()
+        for ruling in rater_rulings(given, p_of_lower)
+        if ruling.p is not None
+        for one in ruling.ratings[:1]
+    ]
 
 
 def measured_rulings(
@@ -63,6 +99,9 @@ def measured_rulings(
     if not found:
         return []
     contents, quotes = contents_of(transcript), tuple(quote_counts(transcript))
+    spoken = [f"{turn.step} {turn.seat}: {turn.text}" for turn in transcript.spoken()]
+    debaters = _players(transcript.debate)
+    said = text_id(transcript.debate.question_fingerprint, *spoken)
     ruled = []
     for ruling in found:
         observation = observe(transcript, ruling, group)
@@ -79,9 +118,33 @@ def measured_rulings(
                     for judgment in ruling.judgments
                     if judgment.final.verdict is Verdict.INVALID
                 ),
+                words=text_id(said, *map(str, _shown(ruling))),
+                sent_at=max(judgment.sent_at for judgment in ruling.judgments),
+                debaters=debaters,
             )
         )
     return ruled
+
+
+def _players(debate: Debate) -> tuple[str, ...]:
+    """Players of a tournament by the option that they defended, of two."""
+    spec, defends = debate.agents.get(Role.DEBATER), debate.orders.defends
+    if spec is None or sorted(defends) != [0, 1]:
+        return ()
+    names: dict[int, str] = {}
+    for seat, option in zip(debate.protocol.speakers, defends, strict=False):
+        told = spec.settings.get(seat.value)
+        player = told.get("player") if isinstance(told, dict) else None
+        if isinstance(player, str):
+            names[option] = player
+    return (names[0], names[1]) if len(names) == 2 else ()
+
+
+def _shown(ruling: Ruling) -> tuple[object, ...]:
+    """Orders in which a judge was shown a debate."""
+    return tuple(
+        (each.orders.options, each.orders.shown, each.orders.defends) for each in ruling.judgments
+    )
 
 
 MAX_PEOPLE_APART = 5
@@ -89,7 +152,7 @@ MAX_PEOPLE_APART = 5
 
 
 class GatheredDebates:
-    """What is counted and measured of transcripts while they pass by; none of them is kept."""
+    """Counts and measurements of transcripts that passed by; none of them is kept."""
 
     def __init__(self, by: Sequence[Property], runs: Mapping[str, RunMembership]) -> None:
         self.taken_apart = BreakdownCounter(by)
@@ -99,6 +162,7 @@ class GatheredDebates:
         self.raters, self.people, self.course = RaterCounter(), PeopleCounter(), CourseCounter()
         self.responses, self.answers = ResponseCounter(), AnswerCounter()
         self.principles = PrincipleCounter()
+        self.rated_pairs: list[RatedPair] = []
         self.questions: set[Cluster] = set()
         self.prompts: set[Cluster] = set()
         self.models: set[str] = set()
@@ -115,6 +179,7 @@ class GatheredDebates:
         self.models |= {named_agent(spec) for spec in debate.agents.values()}
         self.seeds.add(debate.seed)
         self.raters.add(transcript)
+        self.rated_pairs += rated_pairs(transcript)
         self.people.add(transcript)
         self.questions.add(cluster)
         if transcript.question.is_open:

@@ -24,8 +24,6 @@ from oversight.types import (
 
 UNKNOWN_CAUSE = "other"
 """Of failures whose kind was not written down."""
-PEOPLE = "people"
-"""Stands for all persons who judged one arm, where they are measured together."""
 UNKNOWN = "–"
 """Stands for the value of a debate that has none."""
 
@@ -156,7 +154,14 @@ def _active_s(ruling: Ruling) -> float | None:
 
 def cluster_of(question: Question) -> Cluster:
     """Cluster that the question counts in: rows about one underlying question are one cluster."""
-    return (question.dataset, str(question.meta.get(CLUSTER, question.id)))
+    return _cluster(question.dataset, str(question.meta.get(CLUSTER, question.id)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _cluster(dataset: str, key: str) -> Cluster:
+    """One and the same object for all rulings on a question: they are looked up millions of times,
+    and a large report would else go through its whole memory for each measure."""
+    return (dataset, key)
 
 
 def difficulty_of(question: Question) -> str:

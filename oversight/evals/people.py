@@ -33,7 +33,7 @@ CRITICISM = {CriticismIs.RIGHT: 1.0, CriticismIs.PARTLY: 0.5, CriticismIs.WRONG:
 
 @dataclass(frozen=True, slots=True)
 class PeopleRating:
-    """What people answered to one question of a task, in one protocol."""
+    """People's answers to one question of a task, in one protocol."""
 
     task: str
     protocol: str
@@ -155,7 +155,7 @@ def _values(rating: Feedback, chosen: set[str]) -> Iterator[tuple[str, bool, flo
 
 
 def _of_pair(rating: Feedback, chosen: set[str]) -> Iterator[tuple[str, bool, float]]:
-    """Whether the better of a pair is the one that was chosen, where one of the two was."""
+    """1 if the better of a pair is the one that was chosen, where one of the two was."""
     p = p_of_lower(rating)
     picked = [turn for turn in rating.turn_ids if turn in chosen]
     if p is None or len(picked) != 1 or len(rating.turn_ids) != 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from oversight.config import PriceTable
 from oversight.evals.accuracy import (
@@ -71,6 +71,13 @@ from oversight.evals.course import (
     TurnBelief,
 )
 from oversight.evals.gathering import GatheredDebates, MeasuredRuling
+from oversight.evals.groups import (
+    DebaterInGroup,
+    GroupedVotes,
+    GroupUnderRule,
+    JudgeGroup,
+    grouped_votes,
+)
 from oversight.evals.harm import AnswerDrift, AnswerPair, AnswerStage
 from oversight.evals.intervals import Estimate
 from oversight.evals.mixed_model import MixedFit, mixed_model
@@ -83,6 +90,13 @@ from oversight.evals.observations import (
 from oversight.evals.people import PeopleRating
 from oversight.evals.principles import PrincipleEffect
 from oversight.evals.properties import Breakdown, Property
+from oversight.evals.reliability import (
+    JudgeStanding,
+    PanelWord,
+    judge_standings,
+    panel_words,
+    panels_of,
+)
 from oversight.evals.winning import (
     AgentScoreDifference,
     FeatureEffect,
@@ -147,6 +161,16 @@ class Report:
     agreements: tuple[Agreement, ...] = ()
     responses: tuple[ResponseCount, ...] = ()
     """Of answers to open prompts, in which nothing is decided."""
+    panels: tuple[PanelWord, ...] = ()
+    """Labels of all judges of the same debates together."""
+    standings: tuple[JudgeStanding, ...] = ()
+    """Judges of the same debates, each by itself."""
+    judge_groups: tuple[JudgeGroup, ...] = ()
+    """Judges in groups, where groups were named."""
+    group_rules: tuple[GroupUnderRule, ...] = ()
+    """Regret of each group under each rule."""
+    group_debaters: tuple[DebaterInGroup, ...] = ()
+    """Bradley–Terry ratings of debaters in each group."""
     num_prompts: int = 0
     """Open prompts among the questions."""
     answer_ends: tuple[AnswerEnds, ...] = ()
@@ -181,7 +205,7 @@ class Report:
     win_rates: tuple[WinRate, ...] = ()
     score_differences: tuple[AgentScoreDifference, ...] = ()
     feature_effects: tuple[FeatureEffect, ...] = ()
-    """How length and quotes go with winning."""
+    """Correlations of length and quotes with winning."""
     gaps_recovered: tuple[GapRecovered, ...] = ()
     people: tuple[PeopleRating, ...] = ()
     """People's ratings."""
@@ -211,6 +235,7 @@ def build_report(
     turn_price: float = TURN_PRICE,
     each_person: bool = False,
     others: Iterable[tuple[GatheredDebates, Iterable[tuple[str, Transcript]]]] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> Report:
     """The report on `transcripts`, which are read once and not held.
 
@@ -227,6 +252,10 @@ def build_report(
             same protocol are one arm if there are more than `MAX_PEOPLE_APART`.
         others: What other processes gathered by the same properties, each with the transcripts
             that it left, by name; asked for when the rest has been read.
+        groups: Group of a judge by name, or of all other `persons` or `models`.
+
+    Raises:
+        ConfigError: There are fewer than two groups, or a name among them is nobody's.
     """
     gathered = GatheredDebates(by, runs or {})
     named_arms = [("", transcripts), *(arms or {}).items()]
@@ -237,9 +266,7 @@ def build_report(
         gathered.update(other)
         for name, transcript in left:
             gathered.add(transcript, name)
-    agreements = judge_agreements(
-        one.observation for ruled in gathered.rulings().values() for one in ruled
-    )
+    judges = _of_judges(gathered, groups)
     num_judges = len({arm.judge for arm in gathered.by_arm})
     if not each_person:
         gathered.pool_people()
@@ -261,7 +288,7 @@ def build_report(
         arms=tuple(ranked),
         slices=slices_of(observed, named),
         comparisons=comparisons,
-        agreements=agreements,
+        **judges,
         failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(
@@ -287,6 +314,23 @@ def build_report(
         mixed=_mixed({each.label: observed[each.arm] for each in ranked}),
         turn_price=turn_price,
     )
+
+
+def _of_judges(gathered: GatheredDebates, groups: Mapping[str, str] | None) -> dict[str, Any]:
+    """Fields of the report on judges one by one, and in groups."""
+    ruled = [one for some in gathered.rulings().values() for one in some]
+    grouped = (
+        GroupedVotes() if groups is None else grouped_votes(ruled, gathered.rated_pairs, groups)
+    )
+    panels = panels_of(ruled)
+    return {
+        "agreements": judge_agreements(one.observation for one in ruled),
+        "panels": panel_words(panels),
+        "standings": judge_standings(panels),
+        "judge_groups": grouped.groups,
+        "group_rules": grouped.rules,
+        "group_debaters": grouped.debaters,
+    }
 
 
 T = TypeVar("T")

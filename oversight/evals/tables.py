@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from oversight.evals.accuracy import treatment_table
+from oversight.evals.agreement import SAME_ANSWER, agreement_table
 from oversight.evals.answers import QuoteUse
 from oversight.evals.breakdown import (
     difference_table,
@@ -15,11 +16,13 @@ from oversight.evals.breakdown import (
 from oversight.evals.comparisons import comparison_table, gap_table
 from oversight.evals.constitutional import answer_tables
 from oversight.evals.course import course_table, turn_table
+from oversight.evals.groups import group_tables
 from oversight.evals.intervals import Estimate
 from oversight.evals.mixed_model import mixed_table
 from oversight.evals.observations import Kind
 from oversight.evals.people import people_table
 from oversight.evals.properties import breakdown_tables
+from oversight.evals.reliability import panel_tables
 from oversight.evals.report import ARMS_FAMILY, FEATURES_FAMILY, RUNS_FAMILY, ArmReport, Report
 from oversight.evals.winning import feature_table, score_table, win_table
 from oversight.text.numbers import Table, count, decimal, decimals, interval, percent, points, share
@@ -55,7 +58,9 @@ def tables(report: Report) -> tuple[Table, ...]:
         _order(report),
         _quotes(report),
         slice_table(report.slices),
-        _agreement(report),
+        agreement_table(report.agreements),
+        *panel_tables(report.standings, report.panels),
+        *group_tables(report.judge_groups, report.group_rules, report.group_debaters),
         *answer_tables(report.stages, report.drifts, report.principles, report.pairs),
         _responses(report),
         _defects(report),
@@ -286,9 +291,6 @@ def _quote_rows(arm: ArmReport) -> Iterator[tuple[str, ...]]:
             )
 
 
-SAME_ANSWER = (
-    "Where every answer was the same, chance agrees as well, and nothing is left to measure: “–”."
-)
 RATED = {
     "preferred": "which response is better",
     "revision": "whether a revision is better",
@@ -296,31 +298,6 @@ RATED = {
     "principles": "scores by principle, to the point",
 }
 """Questions that two raters agree on or not, in the words of the note."""
-
-
-def _agreement(report: Report) -> Table:
-    found = report.agreements
-    said = ["On the option chosen, of debates that at least two judges decided."]
-    if any(len(each.judges) > 2 for each in found):
-        said.append("Of more than two, “agree” is of all their pairs, and κ, of two, is “–”.")
-    if any(each.alpha is None for each in found):
-        said.append(SAME_ANSWER)
-    return Table(
-        title="Agreement of judges",
-        note=" ".join(said),
-        columns=("protocol", "judges", "agree", "Krippendorff’s α", "Cohen’s κ", "debates"),
-        rows=tuple(
-            (
-                each.protocol,
-                ", ".join(each.judges),
-                percent(each.agreement),
-                decimal(each.alpha),
-                decimal(each.kappa),
-                f"{each.num_debates:,}",
-            )
-            for each in found
-        ),
-    )
 
 
 NOTHING_RIGHT = "Nothing is right or wrong in them. "

@@ -1,4 +1,4 @@
-"""What goes with winning: the right side, a seat, a place, the length of speeches and their quotes.
+"""Properties that go with winning: side, seat, place, the length of speeches and their quotes.
 
 All functions take plain arrays. Of a debate there is one row, not one a side: of two sides that
 compete the one's gain is the other's loss, and counting both would count everything twice.
@@ -39,7 +39,7 @@ MIN_QUESTIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class SideContent:
-    """What one side put forward in a debate."""
+    """Words and quotes that one side put forward in a debate."""
 
     characters: int
     quotes: int
@@ -55,7 +55,7 @@ class SideContent:
 
 
 def contents_of(transcript: Transcript) -> tuple[SideContent, ...]:
-    """What each speaker put forward in the speeches that stand, A before B."""
+    """Words and quotes of each speaker in the speeches that stand, A before B."""
     found = {seat: [0, 0, 0, 0] for seat in transcript.debate.protocol.speakers}
     for turn in transcript.turns:
         if turn.chosen and turn.argues and turn.seat in found:
@@ -138,7 +138,7 @@ def contest_of(
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """How often one side is believed, in one place; ties are half."""
+    """Share of debates in which one side is believed, in one place; ties are half."""
 
     label: str
     side: str
@@ -193,7 +193,7 @@ def _places(contest: Contest, own: int) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class AgentScoreDifference:
-    """What an agent's score gains when it defends the right option instead of a wrong one."""
+    """Gain of an agent's score when it defends the right option instead of a wrong one."""
 
     label: str
     log: Estimate | None
@@ -252,7 +252,7 @@ def score_difference(label: str, contests: Iterable[Contest]) -> AgentScoreDiffe
 
 @dataclass(frozen=True, slots=True)
 class FeatureEffect:
-    """How one property of a side's words goes with winning."""
+    """Correlation of one property of a side's words with winning."""
 
     label: str
     feature: str
@@ -334,7 +334,7 @@ def _standard(values: Floats) -> Floats | None:
 
 
 def feature_effects(by_arm: Mapping[str, Sequence[Contest]]) -> tuple[FeatureEffect, ...]:
-    """How length, quotes and their verified share go with winning in every arm, with p-values
+    """Correlations of length, quotes and their verified share with winning by arm, with p-values
     corrected over all of them."""
     found = [
         effect
@@ -444,7 +444,7 @@ def score_table(found: Sequence[AgentScoreDifference]) -> Table:
 
 
 def feature_table(found: Sequence[FeatureEffect], family: ComparisonFamily | None) -> Table:
-    """How length and quotes go with winning."""
+    """Correlations of length and quotes with winning."""
     return Table(
         title="What goes with winning",
         note="“more wins”: debates that the side with more of it wins. Rank correlation of the "

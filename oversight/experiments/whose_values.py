@@ -1,222 +1,217 @@
-"""Reward models of one pool of judgments, by what becomes of the judges' disagreement.
+"""Reward models of one pool of ratings, by what becomes of the raters' disagreement.
 
-Groups of judges with known values compare pairs of responses. The same votes train a reward model
-on the majority's word, on soft labels (the share of votes), and with one head a group, each learnt
-from that group's votes. On held-out questions the first two choose what they reward most; the heads
-choose by maximin. The regret of each group is by its known values, on other responses.
+People in groups with known values compare pairs of generated texts (`judged_texts.py`). Their
+ratings become preference rows by the project's own path, and rows train reward models by its own
+trainer (`train/reward.py`):
 
-A response is a vector of features: the first is quality, which all groups like; each group likes
-one further direction of its own, and the first two groups' are opposed. Values have a product of
-two features in them, so that nothing linear suffices. A question's worths are scaled to 0 (a
-group's worst alternative) to 1 (its best): only so can heads, whose zero and unit are arbitrary,
-be compared, and regret is 1 minus the worth of the choice.
+majority
+    The word of most people who compared a pair, for certain; pairs without one are left out.
+majority, weighted
+    The same, each row weighed by how far the majority is from a tie.
+majority, margins
+    The same, the better response's reward asked to lead by so much more the clearer the majority.
+soft labels
+    The share of people for either response.
+a model a group
+    Soft labels of each group's own people; a question's response is chosen by maximin.
+a model a group, shuffled
+    The control: people's names drawn anew within each pair, so that groups are known no more.
 
-Two controls: the same heads with the judges' groups shuffled, which can know nothing of groups; and
-groups that all hold the mean of their values, where nothing is to be gained.
+On held-out questions the single models choose what they reward most. A question's worths are
+scaled to 0 (a group's worst response) to 1 (its best): only so can several models, whose zero and
+unit are arbitrary, be compared; regret is 1 minus the worth of the choice, by the known values.
+Beside these stand a random choice, maximin by the known values, and a world in which all groups
+hold the mean of their values, where nothing is to be gained.
 
     python -m oversight.experiments.whose_values recipes/panels/whose_values.toml [--quick]
 
-Shapes: N pairs, G groups, Q questions, A alternatives, D features.
+Shapes: G groups, Q questions, A alternatives, K words of a response.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Literal
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
-from pydantic import Field, field_validator
-from torch import Tensor, nn
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from oversight.config import Settings, load_recipe
 from oversight.errors import OversightError
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
-from oversight.text.numbers import Table
-from oversight.train.losses.reward import bradley_terry
-
-Floats = NDArray[np.float64]
-Method = Literal["random", "majority", "soft labels", "heads", "heads, shuffled", "known values"]
-METHODS: tuple[Method, ...] = (
-    "random",
-    "majority",
-    "soft labels",
-    "heads",
-    "heads, shuffled",
-    "known values",
+from oversight.experiments.judged_texts import (
+    Floats,
+    GroupValues,
+    HeldOut,
+    Ints,
+    compared,
+    maximin,
+    people_of,
+    scaled,
+    stored_prompt,
 )
-TRAINED: tuple[Method, ...] = ("majority", "soft labels", "heads", "heads, shuffled")
-QUICK = {"seeds": (0, 1), "pairs": 1500, "questions": 150, "steps": 200}
-CONTENTION = 1.6
-"""Size of a group's own direction, beside quality's 1."""
+from oversight.experiments.trainer_runs import check_run, merged, tokenizer_of, train_or_find
+from oversight.preferences.building import preferences
+from oversight.preferences.settings import PreferenceSettings
+from oversight.text.numbers import Table
+from oversight.train import reward
+from oversight.train.data.loading import load_comparisons
+from oversight.train.experience_settings import SourceSettings
+from oversight.train.rollouts.reward_models import RewardModels
+from oversight.train.settings import DataSettings
+from oversight.types import Preference, Transcript
+
+QUICK = {"seeds": (0,), "pairs": 900, "questions": 120, "reward": {"steps": 50}}
+DIFFER, ALIKE = "groups differ", "groups alike"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to make rows of ratings, and to train on them."""
+
+    name: str
+    rows: dict[str, Any] = field(default_factory=dict)
+    """Settings of the rows."""
+    soft: bool = False
+    """True if the rows' probabilities are learnt, and not only who won."""
+    by_group: bool = False
+    """True of one model a group, of the words of its own people."""
+    shuffled: bool = False
+    worlds: tuple[str, ...] = (DIFFER,)
+
+
+MAJORITY = "majority"
+WORD: dict[str, Any] = {"combine": "majority", "ties": False}
+SHARES: dict[str, Any] = {"combine": "majority"}
+METHODS = (
+    Method(MAJORITY, WORD, worlds=(DIFFER, ALIKE)),
+    Method("majority, weighted", WORD | {"weight": "margin"}),
+    Method("majority, margins", WORD | {"margin": 1.0}),
+    Method("soft labels", SHARES, soft=True, worlds=(DIFFER, ALIKE)),
+    Method("a model a group", SHARES, soft=True, by_group=True, worlds=(DIFFER, ALIKE)),
+    Method("a model a group, shuffled", SHARES, soft=True, by_group=True, shuffled=True),
+)
+RANDOM, KNOWN = "random", "known values"
+
+OWN: dict[str, Any] = {
+    "model": {
+        "scratch": {
+            "hidden_size": 32,
+            "num_layers": 1,
+            "num_heads": 2,
+            "vocab_size": 400,
+            "max_length": 64,
+            "init_std": 0.1,
+        },
+        "device": "cpu",
+    },
+    "optimizer": {"lr": 5e-3, "schedule": "cosine"},
+    "batch_size": 64,
+    "steps": 100,
+    "log_every": 60,
+    "save_every": 1000,
+    "keep": 1,
+}
+"""Settings of a reward model, unless the recipe has others."""
 
 
 class WhoseValuesSettings(Settings):
     """Settings of the experiment."""
 
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    """One world, one pool of votes and one model of each kind for each."""
-    pairs: int = Field(default=4000, ge=20)
-    """Pairs of responses that are judged."""
+    """One world, one pool of ratings and one model of each kind for each."""
+    groups: tuple[int, ...] = Field(default=(12, 6, 2), min_length=2)
+    """Number of people in each group; two or more each."""
     judges: int = Field(default=6, ge=2)
-    """Judges of each pair, drawn by the sizes of groups."""
-    sizes: tuple[float, ...] = Field(default=(0.6, 0.3, 0.1), min_length=2)
-    """Shares of the judges in each group; together 1."""
+    """People who compare a pair, drawn from all groups."""
+    pairs: int = Field(default=2400, ge=64)
+    """Pairs of responses that are compared."""
     questions: int = Field(default=400, ge=2)
     """Held-out questions."""
     alternatives: int = Field(default=5, ge=2)
     """Responses to each."""
-    features: int = Field(default=10, ge=4)
-    """Numbers that a response is made of."""
-    hidden: int = Field(default=48, ge=1)
-    """Width of the reward model's hidden layers."""
-    steps: int = Field(default=500, ge=1)
-    """Steps of AdamW on 512 pairs."""
+    margin: float = Field(default=2.0, gt=0.0)
+    """Margin of a pair on which all people agree, where margins are learnt."""
+    reward: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the reward trainer, in place of single ones of the experiment."""
 
-    @field_validator("sizes")
+    @field_validator("groups")
     @classmethod
-    def _shares(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
-        if min(sizes) <= 0.0 or abs(sum(sizes) - 1.0) > 1e-6:
-            raise ValueError(f"{sizes} are not shares above 0 that sum to 1")
-        return sizes
+    def _groups(cls, groups: tuple[int, ...]) -> tuple[int, ...]:
+        if min(groups) < 2:
+            raise ValueError(f"{groups}: one person is no group; give each two or more")
+        return groups
+
+    @model_validator(mode="after")
+    def _enough(self) -> WhoseValuesSettings:
+        if self.judges > sum(self.groups):
+            raise ValueError(
+                f"judges = {self.judges}: there are {sum(self.groups)} people in all groups"
+            )
+        return self
+
+    @property
+    def shares(self) -> Floats:
+        """Share of all people in each group."""
+        return np.array(self.groups) / sum(self.groups)
 
 
-@dataclass(frozen=True, slots=True)
-class GroupValues:
-    """Known values of groups: what each likes in a response, linearly and as a product."""
-
-    linear_GD: Floats
-    product_G: Floats
-
-    @classmethod
-    def drawn(cls, settings: WhoseValuesSettings, rng: np.random.Generator) -> GroupValues:
-        """Values with quality in common; the first two groups want opposite things."""
-        groups, features = len(settings.sizes), settings.features
-        own_GD = rng.normal(size=(groups, features))
-        own_GD[:, 0] = 0.0
-        own_GD[1] = -own_GD[0] + 0.3 * own_GD[1]
-        own_GD *= CONTENTION / np.linalg.norm(own_GD, axis=1, keepdims=True)
-        own_GD[:, 0] = 1.0
-        return cls(own_GD, rng.normal(size=groups))
-
-    def alike(self) -> GroupValues:
-        """Every group with the mean of all values: the control."""
-        return GroupValues(
-            np.repeat(self.linear_GD.mean(0, keepdims=True), len(self.linear_GD), 0),
-            np.repeat(self.product_G.mean(keepdims=True), len(self.product_G)),
-        )
-
-    def worths(self, responses: Floats) -> Floats:
-        """Each group's worth (..., G) of responses (..., D)."""
-        found: Floats = responses @ self.linear_GD.T
-        found += (responses[..., 1] * responses[..., 2])[..., None] * self.product_G
-        return found
+def rows_of_ratings(
+    rated: Sequence[Transcript], method: Method, settings: WhoseValuesSettings, group: int | None
+) -> list[Preference]:
+    """Preference rows of the ratings as the method makes them, of all people or of one group."""
+    people = people_of(settings.groups)
+    own = [name for name, of in people.items() if group is None or of == f"group {group + 1}"]
+    given = dict(method.rows)
+    if "margin" in given:
+        given["margin"] = settings.margin
+    chosen = PreferenceSettings.parse(given | {"kinds": ("pairs",), "judges": tuple(own)})
+    return list(preferences(rated, chosen, stored_prompt))
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedPairs:
-    """Pairs of responses, and how many judges of each group were for the first, and in all."""
-
-    first_ND: Floats
-    second_ND: Floats
-    for_first_NG: Floats
-    given_NG: Floats
-
-
-def votes_of(
-    values: GroupValues, settings: WhoseValuesSettings, rng: np.random.Generator, *, shuffled: bool
-) -> JudgedPairs:
-    """Judged pairs; a judge is for the first with the logistic probability of the two worths.
-
-    Args:
-        values: Of the groups.
-        settings: Numbers.
-        rng: Draws the pairs, the judges and their words.
-        shuffled: Each judge's group is drawn anew afterwards, apart from what they said.
-    """
-    shape = (2, settings.pairs, settings.features)
-    first_ND, second_ND = rng.normal(size=shape)
-    gap_NG = values.worths(first_ND) - values.worths(second_ND)
-    groups = len(settings.sizes)
-    who_NJ = rng.choice(groups, size=(settings.pairs, settings.judges), p=settings.sizes)
-    p_NJ = 1.0 / (1.0 + np.exp(-np.take_along_axis(gap_NG, who_NJ, 1)))
-    said_NJ = rng.random(p_NJ.shape) < p_NJ
-    if shuffled:
-        who_NJ = rng.choice(groups, size=who_NJ.shape, p=settings.sizes)
-    is_of_NJG = np.eye(groups)[who_NJ]
-    for_first = (is_of_NJG * said_NJ[..., None]).sum(1)
-    return JudgedPairs(first_ND, second_ND, for_first, is_of_NJG.sum(1))
+def trainer_settings(
+    settings: WhoseValuesSettings, out: Path, seed: int, *, soft: bool
+) -> dict[str, Any]:
+    """All settings of one reward model's run."""
+    own = {"out": str(out), "seed": seed, "soft_labels": soft, "data": {}}
+    return merged(OWN, own, settings.reward)
 
 
 def trained(
-    method: Method, votes: JudgedPairs, settings: WhoseValuesSettings, seed: int
-) -> nn.Module:
-    """A reward model of one head, or of one a group, trained on the votes.
-
-    The loss is the project's `bradley_terry`: majority labels with ties as ties; shares of votes
-    as soft labels; for heads each group's share, weighted by its number of votes on that pair.
-    """
-    groups = votes.given_NG.shape[1] if method.startswith("heads") else 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = nn.Sequential(
-            nn.Linear(settings.features, settings.hidden),
-            nn.GELU(),
-            nn.Linear(settings.hidden, settings.hidden),
-            nn.GELU(),
-            nn.Linear(settings.hidden, groups),
-        )
-    first, second = (_tensor(each) for each in (votes.first_ND, votes.second_ND))
-    if groups == 1:
-        given_NG = votes.given_NG.sum(1, keepdims=True)
-        share_NG = votes.for_first_NG.sum(1, keepdims=True) / given_NG
-    else:
-        given_NG = votes.given_NG
-        share_NG = np.where(given_NG > 0, votes.for_first_NG / np.maximum(given_NG, 1), 0.5)
-    if method == "majority":
-        share_NG = np.sign(share_NG - 0.5) / 2 + 0.5
-    # A group's rows weigh 1 on average, however few its judges are.
-    weight_NG = given_NG / np.maximum(given_NG.mean(0, keepdims=True), 1e-9)
-    share, weight = _tensor(share_NG), _tensor(weight_NG)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    order = np.random.default_rng(seed)
-    for _ in range(settings.steps):
-        rows = torch.from_numpy(order.integers(len(first), size=min(512, len(first))))
-        one, two = model(first[rows]).flatten(), model(second[rows]).flatten()
-        loss, _ = bradley_terry(
-            one,
-            two,
-            normalizer=float(one.numel()),
-            soft_label_B=share[rows].flatten(),
-            weight_B=weight[rows].flatten(),
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return model
-
-
-def _tensor(array: Floats) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def scaled(worths_QAG: Floats) -> Floats:
-    """Worths from 0, the worst alternative to that group, to 1, its best."""
-    low, high = worths_QAG.min(1, keepdims=True), worths_QAG.max(1, keepdims=True)
-    found: Floats = (worths_QAG - low) / np.maximum(high - low, 1e-12)
+    rated: Sequence[Transcript],
+    method: Method,
+    settings: WhoseValuesSettings,
+    out: Path,
+    seed: int,
+) -> list[Path]:
+    """Folders of the reward models of one method: one, or one a group."""
+    groups = list(range(len(settings.groups))) if method.by_group else [None]
+    found = []
+    for group in groups:
+        rows = rows_of_ratings(rated, method, settings, group)
+        place = out if group is None else out / f"group-{group + 1}"
+        config = trainer_settings(settings, place, seed, soft=method.soft)
+        found.append(train_or_find(reward, config, rows=rows))
     return found
 
 
-def maximin(worths_QAG: Floats) -> NDArray[np.intp]:
-    """The alternative (Q) whose scaled worth to the group that likes it least is greatest."""
-    found: NDArray[np.intp] = scaled(worths_QAG).min(2).argmax(1)
-    return found
+def rewards_of(model: Path, held_out: HeldOut) -> Floats:
+    """The rewards (Q, A) of a trained model on held-out questions."""
+    tokenizer = tokenizer_of(str(model))
+    told = DataSettings(duplicates="keep", on_bad="error")
+    loaded = load_comparisons(told, tokenizer, len(tokenizer), rows=held_out.rows)
+    models = RewardModels.load(SourceSettings(models=(str(model),)), tokenizer, "cpu")
+    scored = models.score_rows([row for each in loaded.examples for row in each.rows()])
+    return np.array(scored).reshape(len(held_out.rows), -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +219,12 @@ class MethodRegret:
     """Regret of the choices of one method, over all seeds' held-out questions."""
 
     world: str
-    method: Method
+    method: str
     by_group: tuple[Estimate, ...]
     by_seed: tuple[float, ...]
     """Regret of the worst-off group in each seed."""
     mean: Estimate
-    """Over judges: groups weighted by their sizes."""
+    """Over people: groups weighted by their sizes."""
 
     @property
     def worst(self) -> Estimate:
@@ -238,78 +233,155 @@ class MethodRegret:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodLead:
+    """Distance of rewards on held-out pairs, where groups agree which is better and where not."""
+
+    method: str
+    agreed: Estimate
+    contested: Estimate
+    right: Estimate
+    """Share of the pairs agreed on in which the reward is on the groups' side."""
+
+
+@dataclass(frozen=True, slots=True)
 class WhoseValuesResults:
-    """Results of a run: a row a method and world, and differences from the majority."""
+    """Results of a run."""
 
     regrets: tuple[MethodRegret, ...]
     gains: tuple[tuple[str, str, Estimate], ...]
     """World, method, and how much less the worst-off group of the majority regrets under it."""
+    leads: tuple[MethodLead, ...]
+    """Of single reward models where groups differ."""
 
 
-def run(settings: WhoseValuesSettings) -> WhoseValuesResults:
-    """Train and measure every method in every seed, where groups differ and where they do not."""
-    found: dict[tuple[str, Method], list[Floats]] = {}
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One method on one seed's held-out questions."""
+
+    regret_QG: Floats
+    leads: tuple[tuple[Any, bool, float, bool], ...] = ()
+    """Of pairs of alternatives: question, whether groups agree, distance, whether it is theirs."""
+
+
+def run(settings: WhoseValuesSettings, out: Path) -> WhoseValuesResults:
+    """Train and measure every method in every seed; finished models in `out` are found again.
+
+    Raises:
+        ConfigError: The trainer refuses a setting of the table `reward`.
+    """
+    check_run("reward", reward, trainer_settings(settings, out, 0, soft=True), settings.reward)
+    found: dict[tuple[str, str], list[_Measured]] = {}
     for seed in settings.seeds:
-        differing = GroupValues.drawn(settings, np.random.default_rng([seed, 0]))
-        worlds = {"groups differ": differing, "groups alike": differing.alike()}
-        for world, values in worlds.items():
-            for method, regret_QG in _regrets(values, settings, seed).items():
-                found.setdefault((world, method), []).append(regret_QG)
-    rows, gains = [], []
+        rng = np.random.default_rng([seed, 0])
+        differing = GroupValues.drawn(len(settings.groups), rng)
+        for world, values in ((DIFFER, differing), (ALIKE, differing.alike())):
+            place = out / f"seed-{seed}" / world.replace(" ", "-")
+            for name, measured in _measure(values, world, settings, place, seed):
+                found.setdefault((world, name), []).append(measured)
     clusters = [(seed, q) for seed in settings.seeds for q in range(settings.questions)]
-    for (world, method), by_seed in found.items():
-        regret_QG = np.concatenate(by_seed)
-        row = MethodRegret(
-            world=world,
-            method=method,
-            by_group=tuple(mean_interval(list(each), clusters) for each in regret_QG.T),
-            by_seed=tuple(float(each.mean(0).max()) for each in by_seed),
-            mean=mean_interval(list(regret_QG @ np.array(settings.sizes)), clusters),
-        )
-        rows.append(row)
-        if method in TRAINED and method != "majority":
-            base_QG = np.concatenate(found[world, "majority"])
-            group = int(base_QG.mean(0).argmax())
-            gain = paired_difference(
-                list(zip(clusters, base_QG[:, group], strict=True)),
-                list(zip(clusters, regret_QG[:, group], strict=True)),
+    regrets = {key: np.concatenate([each.regret_QG for each in of]) for key, of in found.items()}
+    return WhoseValuesResults(
+        tuple(
+            MethodRegret(
+                world=world,
+                method=name,
+                by_group=tuple(mean_interval(list(each), clusters) for each in regret_QG.T),
+                by_seed=tuple(float(one.regret_QG.mean(0).max()) for one in found[world, name]),
+                mean=mean_interval(list(regret_QG @ settings.shares), clusters),
             )
-            if gain is not None:
-                gains.append((world, str(method), gain))
-    return WhoseValuesResults(tuple(rows), tuple(gains))
+            for (world, name), regret_QG in regrets.items()
+        ),
+        tuple(_gains(regrets, clusters)),
+        tuple(_lead(name, of) for (_, name), of in found.items() if of[0].leads),
+    )
 
 
-def _regrets(values: GroupValues, settings: WhoseValuesSettings, seed: int) -> dict[Method, Floats]:
-    """Regret (Q, G) of each method's choices on the held-out questions of one seed."""
-    rng = np.random.default_rng([seed, 1])
-    shape = (settings.questions, settings.alternatives, settings.features)
-    responses_QAD = rng.normal(size=shape)
-    worths_QAG = values.worths(responses_QAD)
-    chosen: dict[Method, NDArray[np.intp]] = {
-        "random": rng.integers(settings.alternatives, size=settings.questions)
-    }
-    for method in TRAINED:
-        shuffled = method == "heads, shuffled"
-        votes = votes_of(values, settings, np.random.default_rng([seed, 2]), shuffled=shuffled)
-        model = trained(method, votes, settings, seed)
-        with torch.no_grad():
-            rewards_QAG = model(_tensor(responses_QAD)).double().numpy()
-        several = rewards_QAG.shape[2] > 1
-        chosen[method] = maximin(rewards_QAG) if several else rewards_QAG[:, :, 0].argmax(1)
-    chosen["known values"] = maximin(worths_QAG)
-    scaled_QAG = scaled(worths_QAG)
+def _gains(
+    regrets: dict[tuple[str, str], Floats], clusters: Sequence[tuple[int, int]]
+) -> Iterator[tuple[str, str, Estimate]]:
+    for (world, name), regret_QG in regrets.items():
+        if name in (RANDOM, KNOWN, MAJORITY):
+            continue
+        base_QG = regrets[world, MAJORITY]
+        group = int(base_QG.mean(0).argmax())
+        gain = paired_difference(
+            list(zip(clusters, base_QG[:, group], strict=True)),
+            list(zip(clusters, regret_QG[:, group], strict=True)),
+        )
+        if gain is not None:
+            yield world, name, gain
+
+
+def _measure(
+    values: GroupValues, world: str, settings: WhoseValuesSettings, place: Path, seed: int
+) -> Iterator[tuple[str, _Measured]]:
+    """Each method's regrets on the held-out questions of one seed and world."""
+    held_out = HeldOut.drawn(values, settings.questions, settings.alternatives, (seed, 1))
+    scaled_QAG = scaled(held_out.worths_QAG)
     places = np.arange(settings.questions)
-    return {method: 1.0 - scaled_QAG[places, chosen[method]] for method in METHODS}
+
+    def regret(chosen_Q: Ints) -> Floats:
+        missed: Floats = 1.0 - scaled_QAG[places, chosen_Q]
+        return missed
+
+    rng = np.random.default_rng([seed, 3])
+    yield RANDOM, _Measured(regret(rng.integers(settings.alternatives, size=settings.questions)))
+    for shuffled in (False, True):
+        used = [each for each in METHODS if world in each.worlds and each.shuffled == shuffled]
+        rated = list(
+            compared(
+                *(values, settings.groups, settings.pairs, settings.judges, (seed, 2)),
+                shuffled=shuffled,
+            )
+            if used
+            else ()
+        )
+        for method in used:
+            out = place / method.name.replace(",", "").replace(" ", "-")
+            models = trained(rated, method, settings, out, seed)
+            rewards_QAG = np.stack([rewards_of(each, held_out) for each in models], axis=2)
+            if method.by_group:
+                yield method.name, _Measured(regret(maximin(rewards_QAG)))
+                continue
+            leads = tuple(_leads(rewards_QAG[:, :, 0], held_out.worths_QAG, seed))
+            chosen_Q = rewards_QAG[:, :, 0].argmax(1)
+            yield method.name, _Measured(regret(chosen_Q), leads if world == DIFFER else ())
+    yield KNOWN, _Measured(regret(maximin(held_out.worths_QAG)))
 
 
-def tables(results: WhoseValuesResults, settings: WhoseValuesSettings) -> list[Table]:
-    """The regret by method and group, and the gain of the worst-off group on the majority."""
-    groups = [f"group of {size:.0%}" for size in settings.sizes]
+def _leads(
+    rewards_QA: Floats, worths_QAG: Floats, seed: int
+) -> Iterator[tuple[Any, bool, float, bool]]:
+    """Question, agreement of groups, distance of rewards and its side, for pairs of responses."""
+    for q, (rewards_A, worths_AG) in enumerate(zip(rewards_QA, worths_QAG, strict=True)):
+        for one, two in combinations(range(len(rewards_A)), 2):
+            first_G = worths_AG[one] > worths_AG[two]
+            gap = float(rewards_A[one] - rewards_A[two])
+            agreed = bool(first_G.all() or not first_G.any())
+            yield (seed, q), agreed, abs(gap), agreed and (gap > 0) == bool(first_G[0])
+
+
+def _lead(name: str, measured: Sequence[_Measured]) -> MethodLead:
+    pairs = [each for one in measured for each in one.leads]
+    agreed, contested = ([p for p in pairs if p[1] is which] for which in (True, False))
+    by_kind = [
+        mean_interval([p[2] for p in some], [p[0] for p in some], bounds=None)
+        for some in (agreed, contested)
+    ]
+    right = mean_interval([float(p[3]) for p in agreed], [p[0] for p in agreed])
+    return MethodLead(name, by_kind[0], by_kind[1], right)
+
+
+def whose_values_tables(
+    results: WhoseValuesResults, settings: WhoseValuesSettings
+) -> tuple[Table, ...]:
+    """Regret by method and group, gains on the majority, and the distance of rewards."""
+    groups = [f"group of {share:.0%}" for share in settings.shares]
     first = Table(
         title="Regret of groups on held-out questions",
         note="0 is a group's own best alternative, 1 its worst. Intervals are of 95 %, clustered "
         "by question; the worst-off group of each seed stands last.",
-        columns=("groups", "chosen by", *groups, "all judges", "worst off, by seed"),
+        columns=("groups", "chosen by", *groups, "all people", "worst off, by seed"),
         rows=tuple(
             (
                 row.world,
@@ -327,7 +399,17 @@ def tables(results: WhoseValuesResults, settings: WhoseValuesSettings) -> list[T
         columns=("groups", "method", "difference"),
         rows=tuple((world, method, _shown(gain)) for world, method, gain in results.gains),
     )
-    return [first, second]
+    third = Table(
+        title="Distance of rewards on held-out pairs",
+        note="Of pairs of one question's responses, by whether all groups agree which is better; "
+        "right: the share of those agreed on in which the reward says so too.",
+        columns=("method", "agreed", "contested", "right"),
+        rows=tuple(
+            (each.method, _shown(each.agreed), _shown(each.contested), _shown(each.right))
+            for each in results.leads
+        ),
+    )
+    return first, second, third
 
 
 def _shown(each: Estimate) -> str:
@@ -336,10 +418,10 @@ def _shown(each: Estimate) -> str:
     return f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]"
 
 
-def as_text(tables_: Sequence[Table]) -> str:
+def as_text(tables: Sequence[Table]) -> str:
     """The tables as aligned plain text."""
     parts = []
-    for table in tables_:
+    for table in tables:
         rows = [table.columns, *table.rows]
         widths = [max(len(row[place]) for row in rows) for place in range(len(table.columns))]
         lines = [
@@ -350,17 +432,38 @@ def as_text(tables_: Sequence[Table]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _head(recipe: Path, settings: WhoseValuesSettings, *, quick: bool, cpu_s: float) -> str:
+    """Command, versions, seeds and time, as they stand above the figures."""
+    command = f"python -m {__spec__.name if __spec__ else __name__} {recipe}"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("oversight", "torch", "numpy"))
+    return (
+        f"command   {command}{' --quick' if quick else ''}\n"
+        f"versions  Python {sys.version.split()[0]}, {versions}\n"
+        f"seeds     {', '.join(map(str, settings.seeds))}\n"
+        f"time      {cpu_s:.0f} s of CPU\n\n"
+    )
+
+
 def main(
     recipe: Annotated[Path, typer.Argument(help="TOML file with the settings.")],
-    quick: Annotated[bool, typer.Option(help="Fewer seeds, pairs and questions.")] = False,
+    quick: Annotated[bool, typer.Option(help="One seed, fewer pairs, questions, steps.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the models, which a later run finds again.", show_default=""),
+    ] = None,
 ) -> None:
-    """Train reward models on groups' votes and print each group's regret."""
+    """Train reward models on people's ratings and print each group's regret."""
+    torch.set_num_threads(1)
+    start = time.process_time()
     try:
         settings = load_recipe(WhoseValuesSettings, recipe, QUICK if quick else {})
+        with TemporaryDirectory() as kept_no_longer:
+            results = run(settings, out or Path(kept_no_longer))
     except OversightError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    typer.echo(as_text(tables(run(settings), settings)), nl=False)
+    typer.echo(_head(recipe, settings, quick=quick, cpu_s=time.process_time() - start), nl=False)
+    typer.echo(as_text(whose_values_tables(results, settings)), nl=False)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ SPEAKING, JUDGING = "debater", "judge"
 
 
 def _engine_settings(model: Model) -> dict[str, Any]:
-    """What tells a model of Inspect's from another: its name, arguments, options and address."""
+    """Settings that tell one model of Inspect's from another: name, arguments, options, address."""
     args = {name: value for name, value in model.model_args.items() if _is_plain(name, value)}
     options = model.config.model_dump(mode="json", exclude_none=True, exclude=set(OWN_OPTIONS))
     found: dict[str, Any] = {"model": str(model), "max_in_flight": 10_000}
@@ -348,7 +348,7 @@ def _scored(state: TaskState, name: str) -> Score:
 
 @scorer(metrics=[accuracy(), stderr()], name=VERDICT)
 def verdict() -> Scorer:
-    """Whether the judge chose the right option: "C", "I", "P" of a tie; else not scored."""
+    """Score of the judge's choice: "C", "I", "P" of a tie; else not scored."""
 
     async def score(state: TaskState, target: Target) -> Score:
         return _scored(state, VERDICT)

@@ -204,7 +204,7 @@ class LineFormat:
             opened=thoughts.opened(reply),
             logprobs_temperature=self._logprobs_temperature(request, body),
         )
-        return found if self.wire.dialect == "openai" else replace(found, model=model)
+        return replace(found, model=model) if self.wire.dialect == "vllm" else found
 
     def _logprobs_temperature(self, request: Request, body: Mapping[str, Any]) -> float | None:
         """The T of an answer's log-probabilities: as the answer says, or as the recipe does."""

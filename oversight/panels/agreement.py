@@ -3,7 +3,8 @@
 Ratings are one sequence a rater, a place for each unit, and None where a rating is missing. Of
 nominal data they are any hashable values; of ordinal and interval data they are numbers.
 
-Intervals resample whole units, as ratings of one unit are not independent of one another.
+Intervals resample whole units, or whole clusters of them where such are given, as ratings of one
+unit, and of units about one question, are not independent of one another.
 
 Shapes: R raters, U units, V values, P pairable ratings (those of units with at least two).
 """
@@ -31,9 +32,12 @@ Scale = Literal["nominal", "ordinal", "interval"]
 """Nominal values are equal or not; ordinal ones have an order; interval ones have distances."""
 
 NUM_RESAMPLES = 1000
-MIN_UNITS = 2
-"""Units with two ratings or more from which an interval can be had at all."""
+MIN_UNITS = 10
+"""Units, or clusters of them, with two ratings or more from which there is an interval: of fewer
+the resamples are too alike."""
 ROUNDING = 1e-12
+MOST_DRAWN = 5_000_000
+"""Numbers of a bootstrap that are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class AlphaEstimate:
 
     value: float
     low: float | None
-    """None where there are too few units, or most resamples hold one value alone."""
+    """None where there are too few units, most resamples hold one value alone, or none differs."""
     high: float | None
     num_units: int
     """Units with at least two ratings."""
@@ -116,6 +120,7 @@ def alpha_interval(
     raters: Sequence[Ratings],
     scale: Scale = "nominal",
     *,
+    clusters: Sequence[Hashable] | None = None,
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -123,8 +128,18 @@ def alpha_interval(
     """Krippendorff's alpha with a percentile interval over resampled units; None where
     `krippendorff_alpha` is.
 
+    Args:
+        raters: Ratings of each rater.
+        scale: Of the ratings.
+        clusters: Cluster of each unit, such as its question, by which units are resampled
+            together; None where each is for itself.
+        level: Coverage.
+        num_resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+
     Raises:
         ConfigError: As of `krippendorff_alpha`.
+        ValueError: Clusters are not as many as units.
     """
     import numpy as np
 
@@ -133,13 +148,33 @@ def alpha_interval(
     if table is None or value is None:
         return None
     units, ratings = len(table.sizes_U), len(table.units_P)
+    given = range(len(raters[0])) if clusters is None else clusters
+    kept = [
+        cluster
+        for cluster, unit in zip(given, zip(*raters, strict=True), strict=True)
+        if sum(each is not None for each in unit) > 1
+    ]
+    places: dict[Hashable, int] = {}
+    cluster_U = np.array([places.setdefault(each, len(places)) for each in kept])
+    number = len(places)
+    if number < MIN_UNITS:
+        return AlphaEstimate(value, None, None, units, ratings)
     rng = np.random.default_rng(seed)
-    drawn = (rng.multinomial(units, np.full(units, 1 / units)) for _ in range(num_resamples))
-    found = [alpha for weight_U in drawn if (alpha := table.alpha(weight_U)) is not None]
-    if units < MIN_UNITS or 2 * len(found) < num_resamples:
+    found: list[float] = []
+    left = num_resamples
+    while left:
+        size = min(left, max(1, MOST_DRAWN // number))
+        # Whole numbers drawn and counted: the same as a multinomial draw, in a tenth of its time.
+        places_SC = rng.integers(number, size=(size, number)) + number * np.arange(size)[:, None]
+        drawn_SC = np.bincount(places_SC.ravel(), minlength=size * number).reshape(size, number)
+        found += table.resampled(drawn_SC, cluster_U)
+        left -= size
+    if 2 * len(found) < num_resamples:
         return AlphaEstimate(value, None, None, units, ratings)
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(found, [tail, 1.0 - tail])
+    if high - low < ROUNDING:
+        return AlphaEstimate(value, None, None, units, ratings)
     return AlphaEstimate(value, float(low), float(high), units, ratings)
 
 
@@ -163,6 +198,29 @@ class _Table:
     values_V: Floats
     """Of nominal data their places, which nothing is computed from."""
     sizes_U: Floats
+    agreeing_U: Floats
+    """Ordered pairs of equal ratings."""
+
+    def resampled(self, drawn_SC: Ints, cluster_U: Ints) -> list[float]:
+        """Alphas of so many of each cluster (S resamples, C clusters), without those that have
+        none; of nominal data, all of whose sums are over units, of the clusters' sums at once."""
+        import numpy as np
+
+        if self.scale != "nominal":
+            every = (self.alpha(drawn_C[cluster_U]) for drawn_C in drawn_SC)
+            return [alpha for alpha in every if alpha is not None]
+        kinds, clusters = len(self.values_V), drawn_SC.shape[1]
+        cells = cluster_U[self.units_P] * kinds + self.codes_P
+        totals_CV = np.bincount(cells, minlength=clusters * kinds).reshape(clusters, kinds)
+        apart_U = self.sizes_U - self.agreeing_U / (self.sizes_U - 1.0)
+        drawn = drawn_SC.astype(np.float64)
+        totals_SV = drawn @ totals_CV
+        observed_S = drawn @ np.bincount(cluster_U, apart_U, minlength=clusters)
+        n_S = totals_SV.sum(1)
+        expected_S = n_S**2 - (totals_SV**2).sum(1)
+        bears_S = ((totals_SV > 0).sum(1) > 1) & (expected_S > ROUNDING)
+        alphas = 1.0 - (n_S - 1.0)[bears_S] * observed_S[bears_S] / expected_S[bears_S]
+        return [float(alpha) for alpha in alphas]
 
     def alpha(self, weight_U: Ints | None) -> float | None:
         """Alpha, each unit counted `weight_U` times."""
@@ -173,11 +231,8 @@ class _Table:
         n = float(totals_V.sum())
         each_U = weight / (self.sizes_U - 1.0)
         if self.scale == "nominal":
-            kinds = len(self.values_V)
-            cells, counts = np.unique(self.units_P * kinds + self.codes_P, return_counts=True)
-            agreeing = counts * (counts - 1.0)
             pairs = float((weight * self.sizes_U).sum())
-            observed = pairs - float((each_U[cells // kinds] * agreeing).sum())
+            observed = pairs - float((each_U * self.agreeing_U).sum())
             expected = n * n - float((totals_V**2).sum())
         else:
             ranks_V = np.cumsum(totals_V) - totals_V / 2.0
@@ -224,4 +279,7 @@ def _table(raters: Sequence[Ratings], scale: Scale) -> _Table | None:
         values, codes = np.unique(numbers, return_inverse=True)
     sizes = [len(unit) for unit in given]
     units = np.repeat(np.arange(len(given)), sizes)
-    return _Table(scale, units, codes, values, np.array(sizes, dtype=np.float64))
+    cells, counts = np.unique(units * len(values) + codes, return_counts=True)
+    agreeing = np.bincount(cells // len(values), counts * (counts - 1.0), minlength=len(sizes))
+    number_U = np.array(sizes, dtype=np.float64)
+    return _Table(scale, units, codes, values, number_U, agreeing.astype(np.float64))

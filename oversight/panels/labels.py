@@ -13,6 +13,7 @@ Shapes: R raters, U items, L labels, K different patterns of votes on an item.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,8 @@ class LabelModel:
 
 @dataclass(frozen=True, slots=True)
 class RaterQuality:
-    """One rater's accuracy as a model of votes has it, with a percentile interval over items."""
+    """One rater's accuracy as a model of votes has it, with a percentile interval over items; with
+    Wilson's where no resample differs."""
 
     value: float
     low: float
@@ -143,6 +145,7 @@ def rater_qualities(
     num_labels: int,
     *,
     tied: bool = True,
+    clusters: Sequence[Hashable] | None = None,
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -153,6 +156,8 @@ def rater_qualities(
         votes_RU: Labels from 0; `MISSING` where a rater did not vote.
         num_labels: Number of labels.
         tied: By `one_coin`, else by `dawid_skene`.
+        clusters: Cluster of each item, such as its question, by which items are resampled
+            together; None where each is for itself.
         level: Coverage.
         num_resamples: Fits.
         seed: Of the resampling.
@@ -169,7 +174,16 @@ def rater_qualities(
     items = votes_RU.shape[1]
     whole, start_KL = patterns.fit(np.ones(items), tied)
     rng = np.random.default_rng(seed)
-    drawn = (rng.multinomial(items, np.full(items, 1 / items)) for _ in range(num_resamples))
+    given = range(items) if clusters is None else clusters
+    places: dict[Hashable, int] = {}
+    cluster_U = np.array([places.setdefault(each, len(places)) for each in given])
+    if len(cluster_U) != items:
+        raise ValueError(f"{len(cluster_U)} clusters of {items} items")
+    number = len(places)
+    drawn = (
+        rng.multinomial(number, np.full(number, 1 / number))[cluster_U]
+        for _ in range(num_resamples)
+    )
     found = [
         patterns.fit(weight_U.astype(np.float64), tied, tolerance=ROUGH, start_KL=start_KL)[
             0
@@ -178,10 +192,21 @@ def rater_qualities(
     ]
     tail = (1.0 - level) / 2.0
     low_R, high_R = np.quantile(found, [tail, 1.0 - tail], axis=0)
-    return tuple(
-        RaterQuality(float(value), float(low), float(high), int((votes != MISSING).sum()))
-        for value, low, high, votes in zip(whole.accuracy_R, low_R, high_R, votes_RU, strict=True)
-    )
+    qualities = []
+    for value, low, high, votes in zip(whole.accuracy_R, low_R, high_R, votes_RU, strict=True):
+        ends = float(low), float(high)
+        if ends[1] - ends[0] < ROUGH:  # equal in every resample, which says nothing of others
+            ends = _wilson(float(value), len(set(cluster_U[votes != MISSING].tolist())), level)
+        qualities.append(RaterQuality(float(value), *ends, int((votes != MISSING).sum())))
+    return tuple(qualities)
+
+
+def _wilson(share: float, number: int, level: float) -> tuple[float, float]:
+    """The Wilson interval of a share of `number` items."""
+    from scipy import stats
+
+    found = stats.binomtest(round(share * number), number).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _whole(

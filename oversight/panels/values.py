@@ -25,7 +25,7 @@ Shapes: Q questions, G groups, A alternatives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -51,6 +51,8 @@ MIN_QUESTIONS = 2
 MIN_RATERS = 2
 """Raters that make a group: one alone is a person, and their word no group's."""
 NUM_RESAMPLES = 1000
+MOST_DRAWN = 5_000_000
+"""Numbers of a bootstrap that are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class RuleRegret:
     """Percentile interval over resampled questions; None of fewer than two."""
     high: float | None
     num_questions: int
-    """Questions on which every group voted; others are left out."""
+    """Questions on which every group voted, or clusters of them; others are left out."""
+    num_items: int
     num_left_out: int
 
 
@@ -187,6 +190,7 @@ def rule_regrets(
     *,
     rules: Sequence[Rule] = RULES,
     weights: Sequence[float] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -203,6 +207,8 @@ def rule_regrets(
         num_raters: Number of raters of each group.
         rules: Rules in the order that they are given back in.
         weights: Of groups, of the rule `weighted`.
+        clusters: Cluster of each question, where several are about one thing; they are
+            resampled together. None where each is for itself.
         level: Coverage.
         num_resamples: Of the bootstrap.
         seed: Of the bootstrap.
@@ -225,18 +231,22 @@ def rule_regrets(
         raise ConfigError(f"groups = {tuple(groups)!r}: regret between groups takes two or more")
     whole_Q = (votes_QGA.sum(2) > 0).all(1)
     votes = votes_QGA[whole_Q]
-    number = len(votes)
-    if not number:
+    if not len(votes):
         raise ConfigError("votes: no question has votes of every group; put some to all of them")
-    rng = np.random.default_rng(seed)
-    drawn_SQ = rng.multinomial(number, np.full(number, 1 / number), size=num_resamples) / number
+    given = range(len(whole_Q)) if clusters is None else clusters
+    places: dict[Hashable, int] = {}
+    kept = [each for each, whole in zip(given, whole_Q, strict=True) if whole]
+    cluster_Q = np.array([places.setdefault(each, len(places)) for each in kept])
+    number = len(places)
     tail = _tail(level, number)
+    regrets_of = {
+        rule: regrets(votes, choices(votes, rule, weights if rule == "weighted" else None))
+        for rule in rules
+    }
+    sampled_of = _resampled(regrets_of, cluster_Q, num_resamples, seed)
     found = []
-    for rule in rules:
-        given = weights if rule == "weighted" else None
-        regret_QG = regrets(votes, choices(votes, rule, given))
-        mean_G = regret_QG.mean(0)
-        sampled_SG = drawn_SQ @ regret_QG
+    for rule, regret_QG in regrets_of.items():
+        mean_G, sampled_SG = regret_QG.mean(0), sampled_of[rule]
         low_G, high_G = np.quantile(sampled_SG, [tail, 1.0 - tail], axis=0)
         low, high = np.quantile(sampled_SG.max(1), [tail, 1.0 - tail])
         bears = number >= MIN_QUESTIONS
@@ -258,10 +268,35 @@ def rule_regrets(
                 low=float(low) if bears else None,
                 high=float(high) if bears else None,
                 num_questions=number,
+                num_items=len(votes),
                 num_left_out=int((~whole_Q).sum()),
             )
         )
     return tuple(found)
+
+
+def _resampled(
+    regrets_of: Mapping[Rule, Floats], cluster_Q: Ints, num_resamples: int, seed: int
+) -> dict[Rule, Floats]:
+    """Mean regrets (resamples, G) by rule; the same resamples of whole clusters for each."""
+    import numpy as np
+
+    size_C = np.bincount(cluster_Q).astype(np.float64)
+    number = len(size_C)
+    sums = {
+        rule: np.stack([np.bincount(cluster_Q, regret_Q) for regret_Q in regret_QG.T], axis=1)
+        for rule, regret_QG in regrets_of.items()
+    }
+    parts: dict[Rule, list[Floats]] = {rule: [] for rule in regrets_of}
+    rng, left = np.random.default_rng(seed), num_resamples
+    while left:
+        drawn_SC = rng.multinomial(
+            number, np.full(number, 1 / number), size=min(left, max(1, MOST_DRAWN // number))
+        ).astype(np.float64)
+        left -= len(drawn_SC)
+        for rule, sum_CG in sums.items():
+            parts[rule].append((drawn_SC @ sum_CG) / (drawn_SC @ size_C)[:, None])
+    return {rule: np.concatenate(each) for rule, each in parts.items()}
 
 
 def _tail(level: float, number: int) -> float:

@@ -83,6 +83,7 @@ def pair_row(row: Preference) -> Row | None:
     first_wins = row.ranks[0] < row.ranks[1]
     chosen, rejected = row.responses if first_wins else reversed(row.responses)
     soft = row.soft_label if first_wins or row.soft_label is None else 1.0 - row.soft_label
+    margin = row.margin if first_wins or row.margin is None else -row.margin
     return {
         **_about(row),
         "chosen": _answer(chosen),
@@ -96,6 +97,7 @@ def pair_row(row: Preference) -> Row | None:
         "chosen_score": chosen.score,
         "rejected_score": rejected.score,
         "soft_label": soft,
+        "margin": margin,
         **_origin(row.weight, row.provenance),
         "chosen_turn_id": chosen.turn_id,
         "rejected_turn_id": rejected.turn_id,
@@ -114,6 +116,7 @@ def kwise_row(row: Preference) -> Row:
         "completion_logprobs_temperature": [each.logprobs_temperature for each in row.responses],
         "scores": [response.score for response in row.responses],
         "soft_label": row.soft_label,
+        "margin": row.margin,
         **_origin(row.weight, row.provenance),
         "turn_ids": [response.turn_id for response in row.responses],
     }
@@ -322,6 +325,7 @@ def _pair_fields() -> list[tuple[str, Any]]:
         ("chosen_score", pa.float64()),
         ("rejected_score", pa.float64()),
         ("soft_label", pa.float64()),
+        ("margin", pa.float64()),
         *_origin_fields(),
         ("chosen_turn_id", pa.string()),
         ("rejected_turn_id", pa.string()),
@@ -341,6 +345,7 @@ def _kwise_fields() -> list[tuple[str, Any]]:
         ("completion_logprobs_temperature", pa.list_(pa.float64())),
         ("scores", pa.list_(pa.float64())),
         ("soft_label", pa.float64()),
+        ("margin", pa.float64()),
         *_origin_fields(),
         ("turn_ids", pa.list_(pa.string())),
     ]

@@ -291,6 +291,7 @@ class _Rows:
                 responses=each.responses if each.p >= 0.5 else each.responses[::-1],
                 ranks=(0, 0) if tied else (0, 1),
                 soft_label=p,
+                margin=self.settings.margin_of(weights["margin"]),
                 weight=weights[self.settings.weight],
                 provenance=self._provenance(each.ratings),
             )
@@ -332,7 +333,7 @@ class _Rows:
         responses: tuple[Response, Response],
         votes: Sequence[tuple[float, RaterRuling]],
     ) -> Iterator[StatedPreference]:
-        """What the raters of one item say together, by their weights and the settings."""
+        """Joint word of the raters of one item, by their weights and the settings."""
         settings = self.settings
         votes = [
             (p, ruling)

@@ -83,6 +83,9 @@ class PreferenceSettings(Settings):
     """Weight of a row: 1; 1 shared by all rows of one prompt in one debate; or twice the
     belief's distance from 0.5 (sides, pairs, revisions) and the score gap (siblings,
     principles)."""
+    margin: float = Field(default=0.0, ge=0.0, exclude_if=lambda value: value == 0.0)
+    """Margin of a pair, by which the better response's reward should lead (Touvron et al. 2023,
+    arXiv:2307.09288, eq. 2): this times what `weight = "margin"` says. At 0 rows have none."""
 
     defects: bool = Field(default=False, exclude_if=lambda value: not value)
     """Take revisions with defects of form as well: preambles, refusals, talk about the critique."""
@@ -152,6 +155,11 @@ class PreferenceSettings(Settings):
                 return Reason.MISSING_GROUP
         found = combined(probs, [group or "" for group in groups], self.combine, weights)
         return Reason.CONTRADICTING if found is None else found
+
+    def margin_of(self, distance: float) -> float | None:
+        """The margin of a pair whose label is so far from a tie, 0 to 1; None where rows have
+        none."""
+        return self.margin * distance if self.margin else None
 
     def weight_of(self, rating: Feedback) -> float:
         """The weight of a rater's word among others on the same item."""

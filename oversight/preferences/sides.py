@@ -238,6 +238,7 @@ def _row(
         responses=tuple(response(turn) for turn in best_first),
         ranks=(0, 0) if win.tied else (0, 1),
         soft_label=win.p,
+        margin=settings.margin_of(margin),
         weight=margin if settings.weight == "margin" else 1.0,
         provenance=provenance_of(transcript, win),
     )
@@ -484,6 +485,7 @@ class RankedRows:
                 prompt_ids=record.token_ids or None,
                 responses=tuple(scored for scored, _ in row),
                 ranks=_dense_ranks([score for _, score in row]),
+                margin=self.settings.margin_of(gap) if len(row) == 2 else None,
                 weight=weights[self.settings.weight],
                 provenance=self.provenance,
             )

@@ -16,16 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oversight.aggregation import last_words, rulings
-from oversight.evals.observations import (
-    PEOPLE,
-    UNKNOWN_CAUSE,
-    difficulty_of,
-    named,
-    observe,
-    side_of,
-)
+from oversight.evals.observations import UNKNOWN_CAUSE, difficulty_of, named, observe, side_of
 from oversight.store.reading import DebateRows
-from oversight.types import JudgeKind, OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict
+from oversight.types import PEOPLE, OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict
 
 JOINED = "\x1f"
 """Between two values that belong to one ruling."""
@@ -237,9 +230,7 @@ def _judged(whole: Transcript, facets: set[tuple[str, str]]) -> Iterator[JudgedR
         seen = observe(whole, ruling)
         judge = _clean(ruling.judge)
         result = {True: "right", False: "wrong", None: None}[seen.right]
-        judges = [judge, PEOPLE] if seen.judge_kind is JudgeKind.HUMAN else [judge]
         facets |= {("kind", seen.kind.value), ("speakers", seen.arm.speakers)}
-        facets |= {("judge", each) for each in judges}
         own = [("verdict", seen.verdict.value)]
         if result is not None:
             own.append(("result", result))
@@ -247,11 +238,11 @@ def _judged(whole: Transcript, facets: set[tuple[str, str]]) -> Iterator[JudgedR
             own.append(("unseen", "yes"))
         if len({each.final.choice for each in ruling.judgments}) > 1:
             own.append(("flips", "yes"))
-        for name, value in own:
-            facets.add((name, value))
-            facets |= {(f"judge {name}", f"{each}{JOINED}{value}") for each in judges}
-        if seen.judge_kind is JudgeKind.HUMAN:
-            facets.add(("person", "yes"))
+        is_person = seen.judge_kind.value == "human"
+        for called in (judge, PEOPLE) if is_person else (judge,):
+            facets |= {("judge", called), *own}
+            facets |= {(f"judge {name}", f"{called}{JOINED}{value}") for name, value in own}
+        facets |= {("person", "yes")} if is_person else set()
         if seen.assistance_drawn is not None:
             facets.add(("assistance", seen.assistance_drawn))
         if seen.study:

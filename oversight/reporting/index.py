@@ -62,7 +62,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, content='', tokenize='
 
 @dataclass(slots=True)
 class Progress:
-    """How far an index has come."""
+    """Progress of an index."""
 
     done: int = 0
     total: int = 0

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import uvicorn
@@ -204,10 +204,11 @@ class Viewer:
         name, shelf, id_ = self._debate(request, request.path_params["id"])
         if id_ != request.path_params["id"]:
             query = urlencode(request.query_params.multi_items())
-            return RedirectResponse(f"/t/{id_}" + (f"?{query}" if query else ""))
+            return RedirectResponse(f"/t/{id_}?{query}" if query else f"/t/{id_}")
         page = transcript_page(shelf.store, id_)
         drawn = None if page.chart is None else belief_plot(page.chart)
-        return HTMLResponse(self._render("transcript.html", name, page=page, drawn=drawn))
+        shown: dict[str, Any] = {"page": page, "drawn": drawn, "store_address": shelf.store.url}
+        return HTMLResponse(self._render("transcript.html", name, **shown))
 
     def _debate(self, request: Request, given: str) -> tuple[str, Shelf, str]:
         """The store and the whole id of a debate, of which the beginning may be given."""

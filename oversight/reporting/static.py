@@ -38,7 +38,6 @@ Filters = tuple[tuple[str, str], ...]
 
 COMPLETE: Filters = (("status", "complete"),)
 """A report is on complete debates; those that failed it counts apart."""
-
 BY_COLUMN: Mapping[tuple[str, str], Filters] = {
     ("Judge accuracy", "accuracy"): (("verdict", "decided"),),
     ("Judge accuracy", "tie"): (("verdict", "tie"),),
@@ -434,6 +433,7 @@ class _Folder:
                     place="",
                     page=page,
                     drawn=None if page.chart is None else belief_plot(page.chart),
+                    store_address=index.store.url,
                 )
                 calls = [call_of(index.store, transcript, *each) for each in samples_of(transcript)]
                 if calls:

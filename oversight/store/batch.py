@@ -300,11 +300,20 @@ def put_member(batch: Batch, run: str, id_: str, debate_id: str) -> None:
     batch.put("run_members", f"{key}\0{id_}", (key, id_, debate_id))
 
 
+def begins_run(record: Stored) -> bool:
+    """True for records before the first of which the start of their run is written."""
+    return isinstance(record, Debate | Judgment | Feedback)
+
+
+def is_member(record: Stored) -> bool:
+    """True for records that can be members of a run; the words of models belong to their debate."""
+    return isinstance(record, Debate | Feedback) or (
+        isinstance(record, Judgment) and record.kind is JudgeKind.HUMAN
+    )
+
+
 def _put_own_member(batch: Batch, run: str, record: Stored) -> None:
-    """Of the records that can be members; what a debate's models wrote belongs to the debate."""
     if isinstance(record, Debate):
         put_member(batch, run, record.id, record.id)
-    elif isinstance(record, Feedback) or (
-        isinstance(record, Judgment) and record.kind is JudgeKind.HUMAN
-    ):
+    elif isinstance(record, Feedback | Judgment) and is_member(record):
         put_member(batch, run, record.id, key_text(record.debate_id))

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from oversight.config import EngineSettings, RunLabels
 from oversight.errors import StoreError
 from oversight.files import git_revision
 from oversight.ids import content_id
-from oversight.redaction import redacted
+from oversight.redaction import command_line, redacted
 from oversight.registry import nearest
 from oversight.store.reading import chunks, completed_outcome, naming, read
 from oversight.store.schema import (
@@ -83,6 +83,30 @@ class StoredRun:
         return tuple(dict.fromkeys(seed for start in self.starts for seed in start.seeds))
 
 
+class BegunRun:
+    """The run that a store's records belong to, whose start is written just before the first."""
+
+    def __init__(self, call: Callable[[Callable[[Connection], RunStart]], RunStart]) -> None:
+        """`call` runs a function in a transaction of its own."""
+        self._call = call
+        self._waiting: RunStart | None = None
+        self._lock = threading.Lock()
+        self.written: RunStart | None = None
+        """The start as it was written; None while the run has no record."""
+
+    def begin(self, start: RunStart) -> RunStart:
+        """The start as it is to be written. Raises as `begin`."""
+        self.written, self._waiting = None, self._call(lambda c: checked(c, start))
+        return self._waiting
+
+    def name(self) -> str | None:
+        """The run's name for a record, its start written; None if no run was begun."""
+        with self._lock:
+            if (start := self._waiting) is not None:
+                self.written, self._waiting = self._call(lambda c: begin(c, start)), None
+        return None if self.written is None else self.written.run
+
+
 @dataclass(slots=True)
 class RunTokens:
     """Tokens of the calls behind a run's records, and the seconds that the calls took."""
@@ -130,7 +154,7 @@ def start_of(settings: RunLabels, action: str, recipe: Path | None = None) -> Ru
         tags=settings.tags,
         at=now.isoformat(timespec="seconds"),
         action=action,
-        command=redacted(shlex.join(["oversight", *sys.argv[1:]])),
+        command=command_line(["oversight", *sys.argv[1:]]),
         recipe=None if recipe is None else redacted(str(recipe)),
         settings_id=content_id(given),
         models=tuple(dict.fromkeys(redacted(each) for each in models)),
@@ -149,8 +173,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def begin(connection: Connection, start: RunStart) -> RunStart:
-    """Write a start of a run inside the running transaction; the start as it was written.
+def checked(connection: Connection, start: RunStart) -> RunStart:
+    """A start as it can be written now.
 
     A name that was made of time and command gets a number where another run has it.
 
@@ -169,6 +193,16 @@ def begin(connection: Connection, start: RunStart) -> RunStart:
                     f"--tag {tag}={value}: run {start.run!r} was begun with {tag}="
                     f"{before.tags[tag]}; leave the tag out, or name another run"
                 )
+    return start
+
+
+def begin(connection: Connection, start: RunStart) -> RunStart:
+    """Write a start of a run inside the running transaction; the start as it was written.
+
+    Raises:
+        StoreError: As `checked`.
+    """
+    start = checked(connection, start)
     known = select(runs.c.id).where(runs.c.id == start.id)
     if connection.scalar(known) is None:
         row = {"id": start.id, "run": key_text(start.run), "body": encode(start)}

@@ -17,7 +17,7 @@ from oversight.errors import StoreError
 from oversight.store import checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
 from oversight.store import runs as run_records
-from oversight.store.batch import Batch, encode_records, put_member
+from oversight.store.batch import Batch, begins_run, encode_records, put_member
 from oversight.store.claims import ClaimResult, QueueFilter, QueueItem
 from oversight.store.database import Database, parse_address
 from oversight.store.prompts import read_prompt
@@ -57,7 +57,7 @@ class Store:
         self._writer = Writer(database, transactions)
         self._sources = Sources()
         self._keys_checked = False
-        self._run: str | None = None
+        self._run = run_records.BegunRun(self._writer.call)
         self._at_exit = weakref.finalize(self, self._writer.stop, EXIT_WAIT_S)
 
     @classmethod
@@ -135,23 +135,30 @@ class Store:
             await waiter
 
     def _batch(self, records: tuple[Stored, ...]) -> Batch:
-        return encode_records(records, self._writer.memory, self._run)
+        run = self._run.name() if any(map(begins_run, records)) else None
+        return encode_records(records, self._writer.memory, run)
 
     # --- runs --------------------------------------------------------------------
 
+    @property
+    def run(self) -> RunStart | None:
+        """The start of the run that was begun, as it was written; None while it has no record."""
+        return self._run.written
+
     def begin_run(self, start: RunStart) -> RunStart:
-        """Write a start of a run; what is written from now on belongs to this run.
+        """Let what is written from now on belong to a run.
+
+        Its start is written just before its first record, so that a command that was refused, or
+        had nothing to do, leaves no run.
 
         Returns:
-            The start as it was written: a name that no person gave has a number behind it if
-            another run has it.
+            The start as it is to be written: a name that no person gave has a number behind it if
+            another run has it (another process may take it first: `run` has the last word).
 
         Raises:
             StoreError: The run has another value for one of the tags.
         """
-        written = self._writer.call(lambda c: run_records.begin(c, start))
-        self._run = written.run
-        return written
+        return self._run.begin(start)
 
     def include(self, found: Mapping[str, str]) -> None:
         """Let records that are stored already belong to the run that was begun, if one was.
@@ -159,11 +166,11 @@ class Store:
         Args:
             found: Ids of debates, judgments or ratings, each with the id of its debate.
         """
-        if self._run is None or not found:
+        if not found or (run := self._run.name()) is None:
             return
         batch = Batch()
         for id_, debate_id in found.items():
-            put_member(batch, self._run, id_, debate_id)
+            put_member(batch, run, id_, debate_id)
         waiter: Future[None] = Future()
         self._writer.submit(Write(batch, waiter))
         waiter.result()

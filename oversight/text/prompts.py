@@ -350,7 +350,7 @@ def parsed(source: str) -> jinja2.nodes.Template:
 
 
 def _pieces(tree: jinja2.nodes.Template) -> tuple[tuple[str, str], ...] | None:
-    """What a template without tags and filters is put together from, in its order: names of values,
+    """Pieces of a template without tags and filters, in their order: names of values,
     or words. None of any other, which Jinja renders, at some ten times the cost."""
     found: list[tuple[str, str]] = []
     for output in tree.body:

@@ -85,7 +85,7 @@ class TournamentSettings(RunLabels):
     rounds: int | None = Field(default=None, ge=1)
     """Of a Swiss tournament; unset, the whole number above the binary logarithm of the players."""
     covariates: tuple[Covariate, ...] = ()
-    """What ratings are corrected for: the logarithm of the ratio of both sides' words, the
+    """Covariates of the ratings: the logarithm of the ratio of both sides' words, the
     difference in verified quotes."""
     store: str = "tournament.db"
     transactions: TransactionSettings = TransactionSettings()

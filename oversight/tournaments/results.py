@@ -297,7 +297,7 @@ def extent(results: TournamentResults) -> str:
 
 
 def headlines(results: TournamentResults) -> list[str]:
-    """What was found, in sentences."""
+    """Sentences on what was found."""
     said = []
     rows = results.overall.ratings if results.overall else ()
     ranked = sorted(
@@ -427,7 +427,7 @@ def _debates_table(results: TournamentResults) -> Table:
 
 
 def methods(results: TournamentResults) -> tuple[str, ...]:
-    """How it was measured."""
+    """Sentences on how it was measured."""
     return (
         "On each question two players that meet defend the right and the wrong answer once each, "
         "and the judge reads them in both orders: where sides speak at once the same debate is "

@@ -84,6 +84,7 @@ from oversight.types.ratings import (
     Task,
 )
 from oversight.types.samples import (
+    PEOPLE,
     AgentSpec,
     Belief,
     BeliefMethod,
@@ -117,6 +118,7 @@ from oversight.types.transcripts import (
 )
 
 __all__ = [
+    "PEOPLE",
     "Act",
     "Agent",
     "AgentSpec",

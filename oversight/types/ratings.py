@@ -15,7 +15,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from oversight.ids import content_id, text_id
-from oversight.types.samples import AgentSpec, Belief, JudgeKind, Prompt, Record, Sample, Verdict
+from oversight.types.samples import (
+    AgentSpec,
+    Belief,
+    JudgeKind,
+    Prompt,
+    Record,
+    Sample,
+    Verdict,
+    is_none,
+)
 
 MAX_STRENGTH = 3
 MAX_SCORE = 5
@@ -401,6 +410,8 @@ class Preference(Record):
     """Rank of each response, 0 is best; equal ranks are a tie."""
     soft_label: float | None = None
     """Of a pair: probability that the first response is the better one."""
+    margin: float | None = Field(default=None, exclude_if=is_none)
+    """Of a pair: by how much the first response's reward should lead."""
     weight: float = Field(default=1.0, ge=0.0)
     provenance: Provenance
 

@@ -178,6 +178,10 @@ class JudgeKind(StrEnum):
     HUMAN = "human"
 
 
+PEOPLE = "people"
+"""Stands for a judge's name where all persons who judged are counted together."""
+
+
 class Verdict(StrEnum):
     """Readings of a belief. INVALID: the judge's answer could not be read at all."""
 

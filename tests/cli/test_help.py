@@ -92,11 +92,22 @@ def batch_settings(recipe: Path, example: str) -> dict[str, Any]:
     return dict(data)
 
 
+def redteam(example: str, store: Path, root: Path) -> None:
+    """A run, or what it found tried again: exit code 1 says that it is still open."""
+    policy, folder = str(root / "recipes" / "redteam" / "policy.toml"), str(store.parent / "red")
+    few = ["-a", "cases", "--calls", "4", "--folder", folder, "--set", example]
+    assert main.run(["redteam", "run", policy, *few]) == 0
+    again = [f"{folder}/found.jsonl", policy, "--folder", folder, "--set", example]
+    assert main.run(["redteam", "replay", *again]) == 1
+
+
 AUDIT = ("--limit", "2", "-i", "authority", "--into", "{folder}/audit.db")
 RUNNERS: dict[str, Runner] = {
     "audit judge": typed("audit", "judge", "--store", "{store}", *AUDIT),
     "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
+    "redteam replay": redteam,
+    "redteam run": redteam,
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),
     "import": imported,
     "judge": typed("judge", "--store", "{store}", "--keys"),

@@ -197,6 +197,23 @@ def test_what_every_call_would_meet_ends_the_run_at_once(
     assert len(server.seen) <= 2  # both sides of the first debate speak at once
 
 
+def test_a_run_whose_server_refuses_says_that_nothing_was_answered(server, capsys):
+    server.status = 401
+    words = "debate -d world --limit 1 --no-live --model tiny --store s.db --run refused"
+    assert run([*words.split(), "--base-url", server.url]) == 2
+    capsys.readouterr()
+    assert run(["runs", "--store", "s.db"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "refused: no model or person has answered yet" in said
+    assert run(["runs", "refused", "--store", "s.db"]) == 0
+    assert "no model or person has answered yet" in capsys.readouterr().out
+    server.status = 200
+    assert run([*words.split(), "--base-url", server.url]) == 0
+    capsys.readouterr()
+    assert run(["runs", "--store", "s.db"]) == 0
+    assert "answered yet" not in capsys.readouterr().out
+
+
 def test_a_prompt_that_is_refused_for_its_content_fails_alone(server, monkeypatch):
     server.status = 403
     monkeypatch.setattr("oversight.engines.openai.failures._explanation", lambda _: _MODERATED)

@@ -21,6 +21,7 @@ SERVERS = "tests/cli/test_servers.py::test_the_pages_commands_run_as_they_stand"
 CIRCLE = "tests/experiments/selfplay/test_circle.py"
 STAGES = "tests/experiments/constitutional/test_quick.py"
 WEB = "tests/tui/test_web.py"
+GUARD = "tests/guard/test_page.py"
 JUDGED = (
     "tests/test_readme.py::test_the_walk_from_debates_to_a_policy_trained_on_ones_own_judgments"
 )
@@ -44,6 +45,7 @@ NOT_RUN = {
         'oversight answer "$file"': "tests/jobs/test_answer_files.py",
         "done": "a task of a Slurm array",
     },
+    "docs/guard.md": {"oversight guard": GUARD, "curl": GUARD},
     "docs/importing.md": {
         "oversight import nyu": "tests/interop/test_nyu.py",
         "oversight import llm_debate": "tests/interop/test_llm_debate.py",

@@ -115,6 +115,8 @@ def test_the_reference_has_every_record() -> None:
     from oversight import types
 
     for name in types.__all__:
+        if isinstance(getattr(types, name), str):
+            continue  # a constant
         home = getattr(types, name).__module__
         assert home == "typing" or home in modules or not home.startswith("oversight."), name
 

@@ -69,17 +69,32 @@ def test_one_and_the_same_answer_is_said_to_leave_nothing_to_measure(judged: Any
 def test_a_single_debate_that_judges_decide_differently(judged: Any) -> None:
     table = agreement(debates(judged, ann=(0.9,), bob=(0.2,)))
     assert table is not None
-    assert table.rows[0][2:] == ("0 %", "0.00", "0.00", "1")
+    assert table.rows[0][2:] == ("0 %", "–", "–", "1", "1 question; 2 are needed")
     assert table.note == BASE
 
 
-def test_of_three_judges_the_share_is_of_all_pairs_and_there_is_no_kappa(judged: Any) -> None:
+def test_of_three_judges_the_share_is_of_all_pairs_and_kappa_is_fleiss(judged: Any) -> None:
     table = agreement(debates(judged, ann=(0.9, 0.1), bob=(0.8, 0.2), cyd=(0.7, 0.8)))
     assert table is not None
     assert table.rows[0][:3] == ("debate", "ann, bob, cyd", "67 %")
-    assert table.rows[0][4:] == ("–", "2")
+    # four of six ratings are one option: (2/3 - 5/9) / (1 - 5/9)
+    assert table.rows[0][4:] == ("0.25", "2")
     assert table.note.startswith(f"{BASE} Of more than two,")
     assert SAME_ANSWER not in table.note
+
+
+def test_where_one_of_three_is_missing_somewhere_there_is_no_kappa(judged: Any) -> None:
+    row = cells(judged, ann=(0.9, 0.1), bob=(0.8, 0.2), cyd=(0.7, "none"))
+    assert row[4:] == ("–", "2")
+
+
+def test_alpha_has_its_interval_from_ten_questions_on(judged: Any) -> None:
+    said = {"ann": (0.9, 0.1) * 5, "bob": (0.8, 0.2) * 4 + (0.2, 0.2)}
+    (found,) = build_report(debates(judged, **said)).agreements
+    assert found.alpha_low is not None
+    assert found.alpha_low < found.alpha < found.alpha_high
+    (few,) = build_report(debates(judged, **{k: v[:9] for k, v in said.items()})).agreements
+    assert few.alpha_low is None
 
 
 def test_a_judge_who_decided_nothing_that_others_did_is_not_said_to_agree(judged: Any) -> None:

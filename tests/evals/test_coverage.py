@@ -179,7 +179,7 @@ def test_intervals_cover_in_93_to_97_of_a_hundred_studies(study):
 
 
 def bounded(rng):
-    """Whether the bounds hold what accuracy would be, were the unreadable answers read: they are
+    """True if the bounds hold what accuracy would be, were the unreadable answers read: they are
     more often wrong than the others, so that leaving them out is too kind."""
     hard = rates(rng, 0.7)
     right, verdicts, questions = [], [], []

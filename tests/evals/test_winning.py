@@ -1,4 +1,4 @@
-"""What goes with winning: sides, seats, places, what honesty gains, length and quotes."""
+"""Properties that go with winning: sides, seats, places, what honesty gains, length and quotes."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def start(*words: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
-    """What a process said on both streams; it must end with that code, in time."""
+    """Output of a process on both streams; it must end with that code, in time."""
     try:
         out, errors = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:

@@ -111,6 +111,33 @@ def test_alpha_has_no_interval_where_one_unit_was_rated_by_two():
     assert (found.low, found.high, found.num_units) == (None, None, 1)
 
 
+def test_units_about_one_question_are_resampled_together():
+    raters = noisy(random.Random(3), 120)
+    alone = alpha_interval(raters)
+    together = alpha_interval([each * 4 for each in raters], clusters=list(range(120)) * 4)
+    naive = alpha_interval([each * 4 for each in raters])
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.25)
+    assert naive.high - naive.low < 0.7 * (together.high - together.low)
+    few = alpha_interval(raters, clusters=[at % 9 for at in range(120)])
+    assert (few.low, few.high) == (None, None)
+
+
+def test_resamples_of_nominal_data_are_those_of_their_two_values_as_numbers():
+    """Between two values every distance is alike, so that both ways give one interval."""
+    raters = [[None if x is None else int(x) for x in each] for each in noisy(random.Random(4), 60)]
+    by_sums, one_by_one = (
+        alpha_interval(raters, scale, clusters=[at // 3 for at in range(60)], num_resamples=100)
+        for scale in ("nominal", "interval")
+    )
+    for name in ("value", "low", "high"):
+        assert getattr(by_sums, name) == pytest.approx(getattr(one_by_one, name), abs=1e-9)
+
+
+def test_agreement_that_never_varies_has_no_interval_of_no_width():
+    found = alpha_interval([["a", "b"] * 10, ["a", "b"] * 10])
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+
+
 def test_kappa_of_a_worked_table():
     # 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: (0.7 - 0.5) / 0.5
     first = ["y"] * 25 + ["n"] * 25

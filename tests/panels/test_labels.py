@@ -1,5 +1,8 @@
 """Labels from many votes: recovered truths, crowd-kit's fit, and data that cannot bear one."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,28 +53,18 @@ def test_a_rater_who_mixes_up_two_labels_has_it_in_its_table():
     assert model.confusion_RLL.sum(2) == pytest.approx(np.ones((4, 3)))
 
 
-@pytest.mark.filterwarnings("ignore")  # of crowd-kit about pandas
-@pytest.mark.parametrize("missing", [0.0, 0.4])
-@pytest.mark.parametrize("num_labels", [2, 4])
-def test_the_fit_is_crowd_kits(num_labels, missing):
-    pandas = pytest.importorskip("pandas", reason="crowd-kit reads data frames")
-    crowdkit = pytest.importorskip(
-        "crowdkit.aggregation.classification", reason="crowd-kit, or nltk, is not installed"
-    )
-    _, votes = votes_of([0.9, 0.8, 0.7, 0.6, 0.75], 250, num_labels, seed=3, missing=missing)
-    raters, items = np.nonzero(votes != MISSING)
-    frame = pandas.DataFrame({"task": items, "worker": raters, "label": votes[raters, items]})
-    theirs = crowdkit.DawidSkene(n_iter=50, tol=-np.inf).fit(frame)
-    ours = dawid_skene(votes, num_labels, max_rounds=50, tolerance=-np.inf)
-    after = dawid_skene(votes, num_labels, max_rounds=51, tolerance=-np.inf)
-    columns = list(range(num_labels))
-    wanted = theirs.probas_.reindex(columns=columns).fillna(0.0)
-    assert ours.posterior_UL[wanted.index] == pytest.approx(wanted.to_numpy(), abs=1e-8)
-    tables = theirs.errors_.reindex(columns=columns).fillna(0.0)
-    for rater in range(5):
-        for label in columns:
-            mine = after.confusion_RLL[rater, :, label]
-            assert mine == pytest.approx(tables.loc[(rater, label)].to_numpy(), abs=1e-8)
+CROWD_KIT = json.loads(Path(__file__).with_name("crowd_kit.json").read_text(encoding="utf-8"))
+"""Fits by crowd-kit itself, written by `crowd_kit_values.py` beside this file."""
+
+
+@pytest.mark.parametrize("case", CROWD_KIT["cases"], ids=lambda case: case["name"])
+def test_the_fit_is_crowd_kits(case):
+    votes, rounds = np.array(case["votes"]), case["rounds"]
+    ours = dawid_skene(votes, case["labels"], max_rounds=rounds, tolerance=-np.inf)
+    after = dawid_skene(votes, case["labels"], max_rounds=rounds + 1, tolerance=-np.inf)
+    voted = (votes != MISSING).any(0)
+    assert ours.posterior_UL[voted] == pytest.approx(np.array(case["posterior"]), abs=1e-8)
+    assert after.confusion_RLL == pytest.approx(np.array(case["errors"]), abs=1e-8)
 
 
 def test_votes_that_cannot_bear_a_fit_are_named():
@@ -86,6 +79,20 @@ def test_votes_that_cannot_bear_a_fit_are_named():
     with pytest.raises(ValueError, match="2 parts"):
         rater_qualities(apart, 2)
     assert unfit(np.zeros((3, 20), dtype=int)) is None
+
+
+def test_items_about_one_question_are_resampled_together_and_no_interval_is_a_point():
+    _, votes = votes_of([0.85, 0.8, 0.7, 0.6], 150, 2, seed=5)
+    (alone, *_) = rater_qualities(votes, 2)
+    four = np.tile(votes, (1, 4))
+    (together, *_) = rater_qualities(four, 2, clusters=list(range(150)) * 4)
+    (naive, *_) = rater_qualities(four, 2)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.25)
+    assert naive.high - naive.low < 0.7 * (together.high - together.low)
+    same = np.tile(np.arange(20) % 2, (3, 1))
+    (sure, *_) = rater_qualities(same, 2)
+    assert sure.value == pytest.approx(1.0)
+    assert (sure.low, sure.high) == pytest.approx((0.839, 1.0), abs=1e-3)  # Wilson of 20 of 20
 
 
 def test_a_vote_for_no_label_is_an_error():

@@ -5,9 +5,10 @@ from pydantic import ValidationError
 
 from oversight.errors import ConfigError
 from oversight.preferences.building import preferences, rows_of
+from oversight.preferences.layouts import kwise_row, pair_row
 from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
 from oversight.types import Seat
-from tests.preferences.rated import both_orders, prefers
+from tests.preferences.rated import both_orders, by_rules, prefers
 
 GROUPS = {"ann": "nurses", "ben": "nurses", "cleo": "patients"}
 
@@ -88,4 +89,36 @@ def test_rules_over_groups_take_two_groups(debate, prompt_of):
 
 
 def test_settings_without_groups_are_written_as_before():
-    assert not {"combine", "groups", "min_group"} & PreferenceSettings().model_dump().keys()
+    assert (
+        not {"combine", "groups", "min_group", "margin"} & PreferenceSettings().model_dump().keys()
+    )
+
+
+def test_a_row_says_by_how_much_its_winner_should_lead(sides):
+    (row,), _ = sides({"combine": "majority", "margin": 3.0}, ann=0.9, ben=0.7, cleo=0.2)
+    assert row.margin == pytest.approx(3.0 * (2 * (2 / 3) - 1))
+    (row,), _ = sides({"combine": "majority"}, ann=0.9, ben=0.7, cleo=0.2)
+    assert row.margin is None
+    assert "margin" not in row.model_dump()
+
+
+def test_a_pair_of_ratings_has_a_margin_and_a_ranking_of_more_has_none(candidates, rows):
+    transcript, (one, other) = candidates("one", "other")
+    said = [prefers("left", 3, one, other, judge=name) for name in ("ann", "ben")]
+    (row,), _ = rows(transcript, *said, prefers("right", 3, one, other), margin=2.0)
+    assert row.margin == pytest.approx(2.0 * (2 * (2 / 3) - 1))
+    transcript, turns = candidates("one", "two", "three")
+    scored = [by_rules(turn, kind=score) for turn, score in zip(turns, (1, 3, 5), strict=True)]
+    settings = {"siblings": "kwise", "margin": 2.0}
+    (whole,), _ = rows(transcript, *scored, **settings)
+    assert (len(whole.responses), whole.margin) == (3, None)
+    (best,), _ = rows(transcript, *scored, margin=2.0)
+    assert best.margin == pytest.approx(2.0)
+
+
+def test_margins_reach_both_layouts_and_turn_with_the_pair(sides):
+    (row,), _ = sides({"margin": 1.0}, ann=0.9)
+    turned = row.model_copy(update={"ranks": (1, 0)})
+    assert pair_row(row)["margin"] == pytest.approx(0.8)
+    assert pair_row(turned)["margin"] == pytest.approx(-0.8)
+    assert kwise_row(row)["margin"] == pytest.approx(0.8)

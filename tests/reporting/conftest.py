@@ -79,7 +79,7 @@ def begin(store: Store, name: str, **tags: str) -> None:
 
 @dataclass
 class Sent:
-    """What engines were asked in a run."""
+    """Requests that engines were asked in a run."""
 
     prompts: list[Prompt]
 

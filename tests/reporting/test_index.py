@@ -112,6 +112,7 @@ async def test_a_tag_that_a_run_gets_later_is_of_all_its_debates(store, index) -
     made = index(store)
     assert "tag" not in made.values()
     begin(store, "one", size="small")
+    store.include({debates[0].id: debates[0].id})  # as a command does that finds it complete
     made.update()
     assert set(ask(made, ("tag", "size=small"))) == {each.id for each in debates}
 

@@ -231,6 +231,12 @@ async def test_acts_of_people_lead_to_what_they_are_about_and_back(store, get) -
     timeline = text[text.index('class="acts"') :]
     leads = re.findall(r'<li id="act-(\d+)".*?</li>', timeline, re.S)
     assert len(leads) == len(page.acts)
+    listed = timeline[timeline.index("<li") : timeline.index("</ol>")]
+    shown = re.findall(r'<time datetime="([^"]+)" title="([^"]+)">([^<]+)</time>', listed)
+    assert [whole for whole, _, _ in shown] == [act.at for act in page.acts]
+    assert all(whole == hover for whole, hover, _ in shown)
+    assert all(re.fullmatch(r"\d\d \w{3} \d{4} \d\d:\d\d:\d\d", at) for *_, at in shown)
+    assert f"oversight show {debate.id[:8]} --store {store.url}" in text
     for each in re.findall(r'<li id="act-\d+".*?</li>', timeline, re.S):
         assert set(re.findall(r'href="#([^"]+)"', each)) <= targets
         assert 'href="#' in each

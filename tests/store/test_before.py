@@ -58,8 +58,10 @@ def test_its_export_has_the_rows_that_it_had(before):
         for path in (BEFORE / "kwise.jsonl", Path("rows.jsonl"))
     )
     added = [row.pop("num_unseen") for row in now]
+    margins = [row.pop("margin") for row in now]
     told = [row.pop("completion_logprobs_temperature") for row in now]
     assert now == then
+    assert margins == [None] * len(then)
     assert all(each is None for row in told for each in row), "a program has no log-probabilities"
     assert added == [[]] * len(then), "nobody recorded yet what had been on a screen"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -79,8 +80,32 @@ def test_a_member_is_written_with_its_record_or_not_at_all(store, make):
     changed = make.turn(make.debate(), text="other words")
     with pytest.raises(StoreError, match="already stored with other content"):
         store.add(new, changed)
-    assert store.runs()[0].num_debates == 0
+    assert [each.num_debates for each in store.runs()] == [0]
     assert store.debate(new.id) is None
+
+
+def test_a_run_is_written_with_its_first_record_so_that_nothing_leaves_no_run(store, make):
+    store.begin_run(start("base"))
+    assert (store.run, store.runs()) == (None, [])
+    store.add(make.question())  # no member of a run
+    store.include({})
+    assert (store.run, store.runs()) == (None, [])
+    store.add(*records(make))
+    assert store.run == start("base")
+    assert [(each.name, each.num_debates) for each in store.runs()] == [("base", 1)]
+    store.begin_run(start("base", at="2026-02-02T00:00:00+00:00"))
+    assert len(store.runs()[0].starts) == 1
+    found = make.debate().id
+    store.include({found: found})
+    assert len(store.runs()[0].starts) == 2
+    assert store.check() == []
+
+
+def test_many_threads_that_write_first_begin_one_run(url, make):
+    with Store.open(url) as store, ThreadPoolExecutor(4) as pool:
+        store.begin_run(start("t-debate", named=False))
+        list(pool.map(lambda seed: store.add(*records(make, seed=seed)), range(8)))
+        assert [(each.name, each.num_debates) for each in store.runs()] == [("t-debate", 8)]
 
 
 def test_the_same_name_goes_on_with_the_run(url, make):
@@ -94,11 +119,15 @@ def test_the_same_name_goes_on_with_the_run(url, make):
         with pytest.raises(StoreError, match=r"--tag prompt=long: run 'base' was begun with"):
             store.begin_run(start("base", tags={"prompt": "long"}))
         store.begin_run(start("base", tags={"more": "1"}))
+        store.add(*records(make))
         assert store.runs()[0].tags == {"prompt": "short", "more": "1"}
 
 
-def test_a_name_made_of_the_time_gets_a_number_where_it_is_taken(store):
-    names = [store.begin_run(start("t-debate", named=False)).run for _ in range(3)]
+def test_a_name_made_of_the_time_gets_a_number_where_it_is_taken(store, make):
+    names = []
+    for seed in range(3):
+        names.append(store.begin_run(start("t-debate", named=False)).run)
+        store.add(*records(make, seed=seed))
     assert names == ["t-debate", "t-debate-2", "t-debate-3"]
     assert [each.name for each in store.runs()] == names
 
@@ -161,10 +190,11 @@ def test_runs_stand_in_no_chain_and_in_no_seal(tmp_path, make):
     assert len(set(digests)) == 1
 
 
-def test_an_unknown_run_is_named_with_the_nearest(store):
+def test_an_unknown_run_is_named_with_the_nearest(store, make):
     with pytest.raises(StoreError, match="has no run 'base'"):
         store.require_run("base")
     store.begin_run(start("baseline"))
+    store.add(*records(make))
     with pytest.raises(StoreError, match=r"no run 'baselin'\. Did you mean 'baseline'"):
         store.require_run("baselin")
 

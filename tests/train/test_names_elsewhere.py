@@ -38,7 +38,7 @@ def refused(trainer: str, given: dict[str, Any]) -> str:
 
 
 def exists(trainer: str, setting: str) -> bool:
-    """Whether a trainer has the dotted setting, an option of one of its losses included."""
+    """True if a trainer has the dotted setting, an option of one of its losses included."""
     model: Any = TRAINERS[trainer].Config
     first, *rest = setting.split(".")
     if first == "options":

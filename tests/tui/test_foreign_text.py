@@ -58,6 +58,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("tui/widgets/seen.py", "last"): "a number of letters",
     ("oversight/cli/options.py", "each"): "a whole number",
     ("oversight/cli/options.py", "row"): "printed as JSON, which escapes",
+    ("oversight/cli/inspecting.py", "row"): "made safe by `show_table`",
     ("oversight/cli/listing.py", "about"): "kept in a list that is printed as JSON",
     ("oversight/cli/listing.py", "defaults"): "kept in a list that is printed as JSON",
     ("oversight/cli/ending.py", "message"): "a line of the program's own",

@@ -10,7 +10,8 @@ started with `--logprobs-mode processed_logprobs`, which `logprobs_mode` tells t
 temperatures than 0 and 1 nobody knows without it. Tokens that it calls impossible (-9999) are
 left out of the alternatives. Under `choices` vLLM shows the alternatives after the mask in
 either mode: they then sum to 1 whatever the model would have liked to write. (The `vllm`
-engine asks a second time, without the mask.)
+engine asks a second time, without the mask.) Those of llama.cpp's server are the model's own,
+before mask and temperature.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from oversight.engines.openai.reply import (
     model_ids,
 )
 from oversight.engines.openai.server import Exchange, Server, ServerGroup
-from oversight.engines.openai.settings import Budget, Config, Wire, template_values
+from oversight.engines.openai.settings import ENFORCING, Budget, Config, Wire, template_values
 from oversight.errors import (
     ConfigError,
     EngineError,
@@ -80,7 +81,7 @@ class OpenAIEngine:
         self.model = config.model
         logprobs = config.logprobs and "logprobs" not in config.leave_out
         self.capabilities = Capabilities(
-            logprobs=logprobs, choices=config.dialect == "vllm", is_served=True
+            logprobs=logprobs, choices=config.dialect in ENFORCING, is_served=True
         )
         self.budget = Budget(config.max_requests, config.max_total_tokens)
         self._config = config
@@ -198,7 +199,7 @@ class OpenAIEngine:
             )
         if sampling.choices and not self.capabilities.choices:
             reason = "enforced choices are not in this API"
-            advice = 'set dialect = "vllm" if the server is vLLM'
+            advice = 'set dialect = "vllm" or "llama.cpp" if the server is one of these'
         elif wants_logprobs and not self.capabilities.logprobs:
             reason = "log-probabilities are asked for, and logprobs = False"
             advice = "set logprobs = true if the server gives them"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 from oversight.chat import plain_text
 from oversight.config import Settings
 from oversight.errors import BudgetExceededError
-from oversight.redaction import register
+from oversight.redaction import register, register_login
 from oversight.types import Prompt, Request, Sampling, Usage
 from oversight.types.samples import is_none
 
@@ -32,7 +32,16 @@ VLLM_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """vLLM takes what a request leaves out from the model's `generation_config.json`, and would
 then sample from another distribution than the one asked for."""
 
-RESHAPING = {*VLLM_NEUTRAL, "presence_penalty", "frequency_penalty", "logit_bias"}
+LLAMA_NEUTRAL = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repeat_penalty": 1.0}
+"""llama.cpp's server keeps the 40 likeliest tokens, and of these those that are not too unlikely,
+unless it is told otherwise."""
+
+Dialect = Literal["openai", "vllm", "llama.cpp"]
+
+ENFORCING = frozenset({"vllm", "llama.cpp"})
+"""Dialects with enforced choices."""
+
+RESHAPING = {*VLLM_NEUTRAL, *LLAMA_NEUTRAL, "presence_penalty", "frequency_penalty", "logit_bias"}
 """Fields with which tokens are not drawn from softmax(logits / temperature)."""
 
 VLLM_MAX_TOP = 20
@@ -47,7 +56,7 @@ class Wire:
     """Form of the requests to one server."""
 
     api: Literal["chat", "completions"]
-    dialect: Literal["openai", "vllm"]
+    dialect: Dialect
     max_tokens_name: str
     extra_body: Mapping[str, Any]
     leave_out: frozenset[str] = frozenset()
@@ -63,8 +72,7 @@ class Wire:
         """The JSON body, with the request's prompt in the roles that the server takes; `live`
         asks for an event a token rather than one every few."""
         fields: dict[str, Any] = {"model": model, **self._prompt(prompt)}
-        if self.dialect == "vllm":
-            fields |= VLLM_NEUTRAL
+        fields |= {"vllm": VLLM_NEUTRAL, "llama.cpp": LLAMA_NEUTRAL}.get(self.dialect, {})
         fields |= self.extra_body
         fields |= self._sampling(request)
         if stream:
@@ -91,7 +99,9 @@ class Wire:
             fields["stop"] = list(sampling.stop)
         if sampling.seed is not None:
             fields["seed"] = sampling.seed
-        if sampling.choices:
+        if sampling.choices and self.dialect == "llama.cpp":
+            fields["grammar"] = "root ::= " + " | ".join(map(_quoted, sampling.choices))
+        elif sampling.choices:
             fields["structured_outputs"] = {"choice": list(sampling.choices)}
         if self.dialect == "vllm":
             fields["return_token_ids"] = True
@@ -108,6 +118,11 @@ class Wire:
             # sample would push out the last of the likeliest.
             num_top += 1
         return {"logprobs": True} | ({"top_logprobs": num_top} if num_top else {})
+
+
+def _quoted(choice: str) -> str:
+    """A choice as a terminal of llama.cpp's grammars."""
+    return json.dumps(choice, ensure_ascii=False)
 
 
 def _encode(fields: dict[str, Any]) -> bytes:
@@ -165,20 +180,31 @@ Parameter = Literal[
 """Parameters that can be left out of a request."""
 
 
-def check_no_secret(extra_body: Mapping[str, JsonValue]) -> None:
-    """Refuse further fields of a request that hold a key: settings are kept with every debate.
+def check_no_secret(fields: Mapping[str, JsonValue]) -> None:
+    """Refuse further fields of a request, or options of a model's class, that hold a key or an
+    address with a password, at any depth: settings are kept with every debate.
 
     Raises:
         ValueError: It names the field.
     """
-    secret = [name for name in extra_body if SECRET_FIELD.fullmatch(name)]
-    for name in secret:
-        register(str(extra_body[name]))  # the message shows the setting
-    if secret:
+    found = list(_secrets(fields))
+    if found:
         raise ValueError(
-            f"{secret[0]} is a secret, and settings are kept with every debate: put it into "
+            f"{found[0]} is a secret, and settings are kept with every debate: put it into "
             "the environment variable that api_key_env names"
         )
+
+
+def _secrets(fields: Mapping[str, JsonValue], before: str = "") -> Iterator[str]:
+    """Names of fields with a secret, which messages will not show."""
+    for name, value in fields.items():
+        if SECRET_FIELD.fullmatch(name):
+            register(str(value))
+            yield before + name
+        elif isinstance(value, dict):
+            yield from _secrets(value, f"{before}{name}.")
+        elif isinstance(value, str) and "://" in value and register_login(value):
+            yield f"the password in {before}{name}"
 
 
 def template_values(
@@ -246,8 +272,9 @@ class Config(RequestFields):
     """Environment variable that holds the key; if it is not set, no key is sent."""
     api: Literal["chat", "completions"] = "chat"
     """Send messages, or one text that is continued."""
-    dialect: Literal["openai", "vllm"] = "openai"
-    """`vllm` asks for token ids and enforced choices as well."""
+    dialect: Dialect = "openai"
+    """`vllm` asks for token ids and enforced choices as well, `llama.cpp` for enforced choices and
+    for samples of the whole distribution."""
     logprobs: bool = True
     """Ask the server for log-probabilities; some hosted models refuse to give them."""
     logprobs_mode: Literal["raw_logprobs", "processed_logprobs"] | None = None
@@ -288,6 +315,8 @@ class Config(RequestFields):
         unsent = {"temperature", "top_p"} & set(self.leave_out)
         if sampling.choices or unsent or RESHAPING & self.extra_body.keys():
             return None
+        if self.dialect == "llama.cpp":
+            return sampling.temperature_of_logprobs(False)
         if self.logprobs_mode is None:
             return sampling.temperature_of_logprobs(None) if self.dialect == "vllm" else None
         return sampling.temperature_of_logprobs(self.logprobs_mode == "processed_logprobs")
@@ -316,15 +345,17 @@ def _address(value: str) -> str:
     Raises:
         ValueError: It is none.
     """
+    has_login = register_login(value)  # the message shows the address
     try:
         url = httpx.URL(value)
     except httpx.InvalidURL as error:
-        raise ValueError(f"no address: {error}") from None
+        said = "" if has_login else f": {error}"  # which may be of a piece of the password
+        raise ValueError(f"no address{said}; give one such as http://127.0.0.1:8000/v1") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError("an address begins with http:// or https:// and names a host")
-    if url.userinfo or url.query or url.fragment:
-        for secret in (url.password, url.username, *url.params.values()):
-            register(secret)  # the message shows the address
+    if has_login or url.query or url.fragment:
+        for secret in url.params.values():
+            register(secret)
         raise ValueError(
             "an address holds no user, password, query or fragment; keys go into "
             "the environment variable that api_key_env names"

@@ -36,6 +36,7 @@ from oversight.modeling.scoring.blocks import (
     dense_attention,
     flex_attention_over,
     has_block_kernel,
+    watched_attention,
 )
 
 NAME = "oversight_trie"
@@ -131,7 +132,9 @@ def trie_attention(
         decode.keep(module, key, value)
     # A window wider than the longest row limits nothing.
     window = sliding_window if sliding_window and sliding_window < trie.max_length else None
-    if trie.back_end == "flex":
+    if (pattern := trie.patterns.get(module)) is not None:
+        output = watched_attention(query, key, value, trie, scale, window, pattern)
+    elif trie.back_end == "flex":
         output = flex_attention_over(query, key, value, trie, scale, window)
     elif trie.back_end == "blocks" and window is None:
         blocks = trie.blocks if query.dtype.itemsize < 4 else trie.blocks_in_pieces

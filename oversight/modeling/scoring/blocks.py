@@ -19,7 +19,7 @@ Shapes: T tokens of the line, Q queries among them, H query heads, K key heads, 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -230,6 +230,10 @@ def _merge(
     lse.copy_(both)
 
 
+Pattern = Callable[[torch.Tensor], torch.Tensor]
+"""From a layer's attention weights [H, Q, T] to those that are used."""
+
+
 class Layout:
     """Visibility among the tokens of a line; masks are made when first asked for and kept.
 
@@ -262,6 +266,8 @@ class Layout:
         self.tails = tails
         self.ends: Layout | None = None
         """The same line with fewer places that ask: for the last layer, if it is cut."""
+        self.patterns: dict[torch.nn.Module, Pattern] = {}
+        """Attention modules whose weights are looked at."""
         self._masks: dict[int | None, Any] = {}
 
     @cached_property
@@ -357,6 +363,24 @@ def dense_attention(
         scale=scale,
         enable_gqa=key.shape[1] != query.shape[1],
     )
+
+
+def watched_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scale: float,
+    window: int | None,
+    pattern: Pattern,
+) -> torch.Tensor:
+    """Output [1, H, Q, D], all weights [H, Q, T] being made and given to `pattern` on the way."""
+    num_groups = query.shape[1] // key.shape[1]
+    keys, values = _for_every_head(key, num_groups), _for_every_head(value, num_groups)
+    scores = (query[0] @ keys[0].transpose(1, 2)).to(_accurate(query)) * scale
+    scores = scores.masked_fill(~layout.visible(window), float("-inf"))
+    weights_HQT = pattern(scores.softmax(-1).to(query.dtype))
+    return (weights_HQT @ values[0])[None]
 
 
 def flex_attention_over(

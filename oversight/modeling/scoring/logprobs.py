@@ -39,6 +39,19 @@ class Head:
     precision: torch.dtype | None = None
     """Data type of the product; None for that of the weight."""
 
+    @classmethod
+    def of(cls, model: Any, precision: torch.dtype | None = None) -> Head:
+        """The head of a causal language model of transformers."""
+        layer = model.get_output_embeddings()
+        config = model.config.get_text_config()
+        return cls(
+            layer.weight,
+            getattr(layer, "bias", None),
+            getattr(config, "final_logit_softcapping", None),
+            _logit_scale(config),
+            precision,
+        )
+
     def logits(
         self, hidden_CE: torch.Tensor, temperature: float, block: slice = slice(None)
     ) -> torch.Tensor:
@@ -75,6 +88,15 @@ class Head:
     def cast(self, tensor: torch.Tensor) -> torch.Tensor:
         """A factor of the product in the precision that it is computed in."""
         return tensor.to(self.weight_VE.dtype if self.precision is None else self.precision)
+
+
+def _logit_scale(config: Any) -> float:
+    """The constant that the model multiplies its logits by."""
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        return float(scale)
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:
+        return 1.0 / float(scaling)
+    return 1.0
 
 
 def token_logprobs(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,16 @@ from oversight.modeling.scoring.attention import (
 )
 from oversight.modeling.scoring.blocks import tails_of
 from oversight.modeling.scoring.logprobs import Head, log_sum_sq_probs, token_logprobs
-from oversight.modeling.scoring.trie import HeldPrefix, RowBatch, ScoredInParts, TokenTrie, cut
+from oversight.modeling.scoring.sites import Site, SiteEdit, SiteModules
+from oversight.modeling.scoring.trie import (
+    GrowingRow,
+    HeldPrefix,
+    RowBatch,
+    ScoredInParts,
+    TokenTrie,
+    cut,
+)
+from oversight.modeling.scoring.watching import Watch, alike, gathered, placed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,6 +259,79 @@ class Backbone(torch.nn.Module):
         chosen = [states[layer][0] for layer in wanted]
         return [torch.stack([state_TE[place_P] for state_TE in chosen]) for place_P in places]
 
+    @cached_property
+    def site_modules(self) -> SiteModules:
+        """The places inside the model that can be read and changed."""
+        return SiteModules(self.inner)
+
+    def read_sites(
+        self,
+        rows: Sequence[Ids],
+        sites: Sequence[Site],
+        positions: Sequence[Sequence[int] | Ids] | None = None,
+        edits: Sequence[Sequence[SiteEdit]] | None = None,
+    ) -> list[dict[Site, torch.Tensor]]:
+        """Tensors of chosen sites at chosen tokens, as `hidden_states` gives those of the stream.
+
+        They are those that hooks on the model find for each row alone: [P, E]; of heads
+        [P, H, D]; of attention patterns [P, H, n], over the n tokens of the row.
+
+        Args:
+            rows: Token ids of each row, shape [n].
+            sites: Places inside the model.
+            positions: As `hidden_states` takes them.
+            edits: Of each row, the changes under which it is run.
+
+        Raises:
+            ConfigError: The model has no such site, or an edit does not fit it.
+            ValueError: A row is empty, or there is no such token.
+        """
+        asked = _positions(rows, positions)
+        batch = self.edited([TokenRow(ids[:1], ids[1:]) for ids in rows], edits)
+        watch = placed(self.site_modules, sites, batch.trie, edits)
+        final_TE = self.watched(batch, watch)
+        if Site("final") in sites:
+            watch.found[Site("final")] = final_TE
+        return gathered(watch, batch.trie, asked, sites)
+
+    def edited(
+        self, rows: Sequence[TokenRow], edits: Sequence[Sequence[SiteEdit]] | None
+    ) -> RowBatch:
+        """The batch of rows of which those stand apart that are changed otherwise than others."""
+        kinds = alike(edits, rows)
+        if kinds is None:
+            return self.by_regime(RowBatch.build(rows, self.device))
+        if self.switch_length is not None:
+            lengths = [regime(self.inner, row.num_tokens) for row in rows]
+            kinds = list(zip(kinds, lengths, strict=True))
+        return RowBatch.build(rows, self.device, kinds)
+
+    def watched(self, batch: RowBatch, watch: Watch) -> torch.Tensor:
+        """The output [T, E] of all layers at every place of the line, under `watch`."""
+        layout = self._layout(batch.trie)
+        layout.patterns = watch.patterns
+        with watch.hooked():
+            output = self._run(batch.trie, layout, self._row_lengths(batch))
+        final_TE: torch.Tensor = output.last_hidden_state[0]
+        return final_TE
+
+    def growing_row(self, edits: Sequence[SiteEdit] = ()) -> GrowingRow:
+        """A row that tokens are put to, each computed once, under `edits`."""
+        found: list[torch.Tensor] = []
+
+        def compute(held: HeldPrefix, start: int, stop: int) -> None:
+            trie = TokenTrie.build([held.ids[:stop]])
+            back_end = choose_back_end(self.attention, self.device)
+            layout = Layout(trie, self.device, back_end, (start,), held, start)
+            watch = Watch(self.site_modules)
+            for edit in edits:
+                watch.place(edit, np.arange(stop), start, grows=True)
+            layout.patterns = watch.patterns
+            with watch.hooked():
+                found.append(self._run(trie, layout, np.full(stop, stop)).last_hidden_state[0])
+
+        return GrowingRow(HeldPrefix(np.empty(0, dtype=np.int64), compute), found)
+
     def _layout(self, trie: TokenTrie, held: HeldPrefix | None = None) -> Layout:
         back_end = choose_back_end(self.attention, self.device)
         offset = 0 if held is None else held.num_tokens
@@ -324,15 +407,7 @@ class PolicyModel(Backbone):
     @property
     def head(self) -> Head:
         """The model's head."""
-        layer = self.inner.get_output_embeddings()
-        config = self.inner.config.get_text_config()
-        return Head(
-            layer.weight,
-            getattr(layer, "bias", None),
-            getattr(config, "final_logit_softcapping", None),
-            _logit_scale(config),
-            self.lowered,
-        )
+        return Head.of(self.inner, self.lowered)
 
     def forward(
         self,
@@ -410,12 +485,3 @@ class ScalarModel(Backbone):
     def _score(self, hidden_NE: torch.Tensor) -> torch.Tensor:
         score: torch.Tensor = self.inner.score(hidden_NE)
         return score[:, 0].to(torch.promote_types(score.dtype, torch.float32))
-
-
-def _logit_scale(config: Any) -> float:
-    """The constant that the model multiplies its logits by."""
-    if (scale := getattr(config, "logit_scale", None)) is not None:
-        return float(scale)
-    if (scaling := getattr(config, "logits_scaling", None)) is not None:
-        return 1.0 / float(scaling)
-    return 1.0

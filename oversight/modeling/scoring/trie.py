@@ -361,6 +361,16 @@ class HeldPrefix:
         values = torch.cat([*(v.to(value.dtype) for _, v in before), value], dim=2)
         return keys, values
 
+    def extend(self, ids: Ids) -> None:
+        """Go on with further tokens, without a graph: a beginning that grows as it is answered."""
+        start, self.ids = len(self.ids), np.concatenate([self.ids, ids])
+        with torch.no_grad():
+            new = self._segment(start, len(self.ids))
+            for module, pair in new.items():
+                before = self._leaves.get(module, [])
+                whole = [torch.cat(parts, dim=2) for parts in zip(*before, pair, strict=True)]
+                self._leaves[module] = [(whole[0], whole[1])]
+
     def backward(self) -> None:
         """Give the gradients that have gathered on to the weights, from the last segment back."""
         while self._segments:
@@ -376,6 +386,19 @@ class HeldPrefix:
                         grads.append(leaf.grad.to(output.dtype))
             if outputs:
                 torch.autograd.backward(outputs, grads)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GrowingRow:
+    """A row whose keys and values are kept while tokens are put to it; without a gradient."""
+
+    held: HeldPrefix
+    found: list[torch.Tensor]
+
+    def extend(self, ids: Ids) -> torch.Tensor:
+        """The last layer's output [n, E] at n further tokens."""
+        self.held.extend(ids)
+        return self.found.pop()
 
 
 def _leaf(computed: torch.Tensor) -> torch.Tensor:

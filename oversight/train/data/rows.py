@@ -359,6 +359,7 @@ def of_preference(row: Preference) -> ResponseRow:
         RowError: It holds what cannot be learnt from, such as half of a character.
     """
     soft = None if row.soft_label is None else number_cell(row.soft_label, "soft_label")
+    margin = None if row.margin is None else number_cell(row.margin, "margin")
     scores = [response.score for response in row.responses]
     return ResponseRow(
         row.id,
@@ -367,6 +368,7 @@ def of_preference(row: Preference) -> ResponseRow:
         tuple(_response(each, f"responses[{i}]") for i, each in enumerate(row.responses)),
         dense_ranks(row.ranks),
         soft_label=pair_only(checked_soft_label(soft), "soft_label", len(row.responses)),
+        margin=pair_only(margin, "margin", len(row.responses)),
         score_gap=score_gap(scores),
         weight=checked_weight(number_cell(row.weight, "weight")),
         question_id=row.provenance.question_id,

@@ -1,4 +1,4 @@
-"""How training runs went: each metric's first, last and best value, and its curve.
+"""Course of training runs: each metric's first, last and best value, and its curve.
 
 Curves are one PNG with a small picture for each metric, one run beside others.
 Raw values are faint, their smoothed form is strong; held-out results are dots. Losses of different

@@ -8,6 +8,9 @@ import logging
 
 import pytest
 
+from oversight import redaction
+from oversight.engines.openai import OpenAIEngine
+from oversight.engines.openai.settings import Config, Wire
 from oversight.errors import BudgetExceededError, ConfigError, EngineError, EngineRefusedError
 from oversight.types import Engine, FinishReason, Message, Prompt, Request, Sampling
 
@@ -429,6 +432,59 @@ async def test_a_retry_is_no_second_request_of_the_budget(server, open_engine, w
 
 
 # --- settings ---
+
+
+def test_llama_cpp_is_asked_for_enforced_choices_and_the_whole_distribution():
+    config = Config.parse({"dialect": "llama.cpp"})
+    wire = Wire(config.api, config.dialect, config.max_tokens_name, config.extra_body)
+    sampling = Sampling(choices=("A", 'B "b"'), logprobs=True, top_logprobs=3)
+    request = Request(Prompt(messages=(Message(role="user", parts=()),)), sampling)
+    sent = json.loads(wire.body("m", request, request.prompt, stream=False, live=False))
+    assert sent["grammar"] == r'root ::= "A" | "B \"b\""'
+    assert (sent["top_k"], sent["min_p"], sent["top_logprobs"]) == (0, 0.0, 3)
+    assert {"return_token_ids", "structured_outputs", "stream"}.isdisjoint(sent)
+    assert config.logprobs_temperature(Sampling(temperature=0.5)) == 1.0
+    assert OpenAIEngine(config).capabilities.choices
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://user:{}@host.invalid/v1",
+        "https://{}@host.invalid/v1",
+        "https://user:{}#{}@host.invalid/v1",
+        "https://user:{}/8/{}@host.invalid/v1",
+        "ftp://user:{}@host.invalid/v1",
+        "user:{}@host.invalid/v1",
+        "http://user:{}@[::bad/v1",
+    ],
+)
+@pytest.mark.parametrize("password", ["hunter2-pw", "p%40ss-w0rd", "kq7", "a@kq7zz"])
+def test_no_message_shows_a_password_in_an_address(monkeypatch, open_engine, address, password):
+    monkeypatch.setattr(redaction, "_registered", set())
+    given = address.replace("{}", password)
+    with pytest.raises(ConfigError) as refused:
+        open_engine(base_url=given)
+    with pytest.raises(ConfigError) as also:
+        open_engine(base_url=("http://127.0.0.1:9/v1", given))
+    for said in map(str, (refused.value, also.value)):
+        assert password not in said
+        assert "***@" in said
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"proxy": "http://ann:hunter2-pw@proxy.invalid:8080"},
+        {"default_headers": {"Authorization": "Bearer hunter2-pw"}},
+        {"a": {"b": {"api_key": "hunter2-pw"}}},
+    ],
+)
+def test_a_secret_at_any_depth_of_further_fields_is_refused(monkeypatch, open_engine, fields):
+    monkeypatch.setattr(redaction, "_registered", set())
+    with pytest.raises(ConfigError, match="is a secret") as refused:
+        open_engine(extra_body=fields)
+    assert "hunter2-pw" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -163,11 +164,14 @@ def test_a_process_that_is_killed_before_it_knows_its_piece_is_named(baselines):
     killed = []
 
     def report(progress):
-        # As a process starts: what it is to do stands unread in its pipe.
-        for child in psutil.Process().children() if not killed else ():
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-                killed.append(child.pid)
+        # As a process starts: what it is to do stands unread in its pipe. Until it has become
+        # another program it goes by this one's command.
+        end = time.monotonic() + 60
+        while progress.running and not killed and time.monotonic() < end:
+            for child in psutil.Process().children():
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
 
     with pytest.raises(JobError, match=r"arm\.naive failed: its process ended with -9: killed"):
         run(baselines, report)

@@ -79,7 +79,7 @@ def test_long_runs_in_pieces_give_the_output_and_gradients_of_the_dense_mask(
 
 
 def num_seen(layout: Layout) -> torch.Tensor:
-    """How often each place that asks meets each place of the line in blocks in pieces, [Q, T]."""
+    """Number of times that each asking place meets each place of the line in pieces, [Q, T]."""
     seen = torch.zeros(len(layout.asking_Q), len(layout.ends_T), dtype=torch.int64)
     for block in layout.blocks_in_pieces:
         queries = torch.arange(block.queries.start, block.queries.stop).chunk(block.num)

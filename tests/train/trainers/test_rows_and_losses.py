@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError, TrainingStopped
 from oversight.modeling.scoring.policy import PolicyModel
+from oversight.preferences.layouts import pair_row
 from oversight.train import dpo, grpo, losses, ppo, reward, sft
+from oversight.train.data.formats import FORMATS
+from oversight.train.data.rows import of_preference
 from oversight.train.settings import DataSettings
+from oversight.train.types import Comparison
+from oversight.types import Message, Preference, Prompt, Provenance, Response
 
 Row = dict[str, Any]
 
@@ -364,3 +371,46 @@ def test_labels_out_of_balance_are_told_with_the_weights_that_balance_them(
     told = capsys.readouterr().err.replace("\n", "")
     assert ("labels: " in told) == (said is not None)
     assert said is None or said in told
+
+
+def test_soft_labels_margins_and_weights_of_records_reach_the_reward_loss() -> None:
+    """Three rows worked by hand; a file of the same rows gives the same examples."""
+    config = reward.Config(out=Path("none"), model={"path": "none"}, data={})
+    made = [
+        Preference(
+            kind="pairs",
+            prompt=Prompt(messages=(Message(role="user", parts=(f"{number}",)),)),
+            responses=(Response(text=" red"), Response(text=" blue")),
+            ranks=(0, 1),
+            provenance=Provenance(question_id=f"q{number}", debate_id="d", protocol="p"),
+            **told,
+        )
+        for number, told in enumerate(({"soft_label": 0.75}, {"margin": 2.0}, {"weight": 3.0}))
+    ]
+    rows = [of_preference(row) for row in made]
+    pairs = [
+        Comparison(
+            row.id,
+            np.arange(2),
+            (np.arange(1), np.arange(1, 2)),
+            (0, 1),
+            soft_label=row.soft_label,
+            margin=row.margin,
+            weight=row.weight,
+        )
+        for row in rows
+    ]
+    rewards_BK = torch.tensor([[1.0, 0.0]] * 3, requires_grad=True)
+    loss, _ = reward._loss(config, pairs, rewards_BK, 5.0)
+    sure, far = math.log1p(math.exp(-1.0)), math.log1p(math.exp(1.0))
+    wanted = (
+        (0.75 * sure + 0.25 * far) + far + 3.0 * sure
+    )  # a lead of 1, asked to be 2, falls short
+    assert loss.item() == pytest.approx(wanted / 5.0, rel=1e-6)
+    filed = [FORMATS["pair"].read(pair_row(row), row.id) for row in made]
+    for read, row in zip(filed, rows, strict=True):
+        assert (read.soft_label, read.margin, read.weight) == (
+            row.soft_label,
+            row.margin,
+            row.weight,
+        )

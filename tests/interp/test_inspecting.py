@@ -1,0 +1,115 @@
+"""A stored debate is shown token by token as the model reads it, and pictures come out whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oversight.cli.main import run
+from oversight.errors import ConfigError
+from oversight.interp.contrasts import rows_of_store, store_examples
+from oversight.interp.inspecting import head_named, inspect_debate
+from oversight.interp.probes import FittedProbe
+from oversight.interp.reading import SiteReader
+from oversight.models import SEEDLING, resolve
+from oversight.store import Store
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one debate of seedling's."""
+    path = tmp_path_factory.mktemp("inspect") / "inside.db"
+    words = "debate -d world --set dataset.settings.telling=plain --limit 1 --model seedling"
+    given = [*words.split(), "--no-live", "--protocol", "debate_single_turn", "--store", str(path)]
+    assert run(given) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(resolve(SEEDLING))
+
+
+def test_rows_of_a_store_know_turn_seat_span_quotes_and_option(held: Path, tokenizer: Any) -> None:
+    with Store.open(held, create=False) as store:
+        rows = rows_of_store(store, tokenizer)
+        (transcript,) = store.transcripts()
+        examples = store_examples(store, tokenizer)
+    speeches = [row for row in rows if row.labels["act"] == "speak"]
+    turns = {turn.id: turn for turn in transcript.spoken()}
+    for row in speeches:
+        turn, (start, stop) = turns[row.labels["turn"]], row.labels["span"]
+        written = [list(sample.token_ids) for sample in turn.samples]
+        assert row.ids[start:stop].tolist() in written
+        assert row.read.tolist() == list(range(start - 1, stop))
+        assert row.labels["option"] == transcript.debate.orders.defended_by(turn.seat)
+        right = row.labels["option"] == transcript.question.correct
+        assert row.labels["defends_right"] is right
+        for begin, end, status in row.labels["quotes"]:
+            words = tokenizer.decode(row.ids[begin:end])
+            assert any(q.text in words and q.status == status for q in turn.quotes)
+    assert sorted(each.label for each in examples) == [False, True]
+    assert len({each.pair for each in examples}) == 1
+
+
+def test_tokens_are_shown_with_the_samplers_own_probabilities(held: Path, tokenizer: Any) -> None:
+    reader = SiteReader.load(SEEDLING)
+    width = reader.modules.config.hidden_size
+    probe = FittedProbe("p", np.eye(width)[0], np.zeros(width), about={"site": "residual.2"})
+    with Store.open(held, create=False) as store:
+        (transcript,) = store.transcripts()
+        answers = inspect_debate(
+            store, transcript.debate.id, reader, tokenizer, probe=probe, attention="1.3"
+        )
+        with pytest.raises(ConfigError, match="a layer has heads 0 to 3"):
+            inspect_debate(store, transcript.debate.id, reader, tokenizer, attention="1.4")
+    turn = next(turn for turn in transcript.spoken() if turn.id == answers[0].turn)
+    sample = turn.samples[0]
+    assert sample.logprobs is not None
+    shown = [token.logprob for token in answers[0].tokens]
+    if sample.logprobs_temperature == 1.0:
+        assert np.allclose(shown, sample.logprobs, atol=1e-3)
+    assert len(shown) == len(sample.token_ids)
+    token = answers[0].tokens[0]
+    assert len(token.lens) == reader.modules.num_layers + 1
+    assert token.score is not None
+    assert len(token.attended) == 5
+    assert 0 < sum(weight for _, weight in token.attended) <= 1 + 1e-6
+
+
+def test_the_command_shows_a_debate_and_draws_it(
+    held: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store.open(held, create=False) as store:
+        (id_,) = store.debate_ids()
+    given = ["inspect", id_[:10], "--store", str(held), "--turn", "1"]
+    assert run([*given, "--png", str(tmp_path / "png"), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert all(math.isfinite(token["logprob"]) for token in answer["tokens"])
+    assert (tmp_path / "png" / "answer-1.png").stat().st_size > 5000
+    for more, told in (
+        (["--turn", "99"], "--turn 99: the debate has"),
+        (["--attention", "two"], "write LAYER.HEAD"),
+        (["--attention", "9.0"], "the model has pattern.0 to pattern.3"),
+        (["--probe", str(held)], "holds no probe"),
+        (["--model", "porter"], "another tokenizer"),
+    ):
+        assert run([*given, *more]) == 2
+        said = capsys.readouterr().err
+        assert told in said
+        assert said.count("\n") == 1
+    assert run(["inspect", "zz", "--store", str(held)]) != 0
+    assert "no debate 'zz' (none begins so)" in capsys.readouterr().err
+
+
+def test_a_head_is_named_by_layer_and_number() -> None:
+    assert head_named("2.0") == (2, 0)
+    with pytest.raises(ConfigError, match=r"attention = '2': write LAYER\.HEAD"):
+        head_named("2")
