@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
@@ -56,17 +56,25 @@ SECONDS |= {"grpo": 120, "grpo_rule": 60, "arm": 20}
 WITHOUT_CRITIQUE = "Look at the answer again."
 """Words in the place of a critique, where the revision is to be made without one."""
 STORE = "answers.db"
+Part = Literal["train", "rl", "held_out"]
+NUMBERS: dict[Part, str] = {
+    "train": "train_prompts",
+    "rl": "rl_prompts",
+    "held_out": "held_out_prompts",
+}
+"""Settings that tell of how many prompts a part of the data set is."""
 SHARED = frozenset({"model", "template_args", "dataset"})
 """Settings that all jobs read."""
+RL_PROMPTS = frozenset({"train_prompts", "rl_prompts"})
 READS: dict[str, frozenset[str]] = {
     "critiques": frozenset({"constitution", "train_prompts", "temperature", "max_tokens"}),
     "sft": frozenset({"sft"}),
-    "feedback": frozenset({"constitution", "train_prompts", "max_tokens", "candidates"}),
+    "feedback": RL_PROMPTS | {"constitution", "max_tokens", "candidates"},
     "dpo": frozenset({"dpo"}),
     "reward": frozenset({"reward"}),
-    "ppo": frozenset({"ppo", "train_prompts", "max_tokens"}),
-    "grpo": frozenset({"grpo", "constitution", "train_prompts", "max_tokens"}),
-    "grpo_rule": frozenset({"grpo", "train_prompts", "max_tokens"}),
+    "ppo": RL_PROMPTS | {"ppo", "max_tokens"},
+    "grpo": RL_PROMPTS | {"grpo", "constitution", "max_tokens"},
+    "grpo_rule": RL_PROMPTS | {"grpo", "max_tokens"},
     "arm": frozenset({"held_out_prompts", "temperature", "max_tokens"}),
 }
 """By the kind of a job, the other settings that it reads besides what the jobs before it made."""
@@ -184,14 +192,16 @@ class Constitutional:
             config = merged({"data": {"store": str(LATER)}}, config)
             check_run(name, trainer, config, getattr(settings, name))
         check_model("model", settings.model, settings.template_args)
-        for split in ("train", "held_out"):
-            questions(settings, split)
+        questions(settings, "train")
+        questions(settings, "held_out")
+        if "rl" in settings.stages:
+            questions(settings, "rl")
 
     def questions_id(self) -> str:
         """A hash of all prompts that are asked, in their order."""
+        parts: tuple[Part, ...] = ("train", "held_out")  # the first stage does not know of more
         asked = {
-            split: [each.fingerprint for each in questions(self.settings, split)]
-            for split in ("train", "held_out")
+            part: [each.fingerprint for each in questions(self.settings, part)] for part in parts
         }
         return f"questions:{content_id(asked)}"
 
@@ -223,18 +233,22 @@ def rule(settings: ConstitutionalSettings) -> Assess:
     return found
 
 
-def questions(settings: ConstitutionalSettings, split: str) -> tuple[Question, ...]:
-    """The first prompts of a split.
+def questions(settings: ConstitutionalSettings, part: Part) -> tuple[Question, ...]:
+    """The prompts of either stage, which share none, or those that are held out.
 
     Raises:
         DataError: There are fewer.
     """
-    name = "train_prompts" if split == "train" else "held_out_prompts"
+    name = NUMBERS[part]
+    begin = settings.train_prompts if part == "rl" else 0
     number = getattr(settings, name)
-    loaded = load_questions(settings.dataset.model_copy(update={"split": split, "limit": number}))
+    split = "held_out" if part == "held_out" else "train"
+    limit = begin + number
+    loaded = load_questions(settings.dataset.model_copy(update={"split": split, "limit": limit}))
     if loaded.shortage:
-        raise DataError(f"{name} = {number:,}: {loaded.shortage}; ask for fewer")
-    return loaded.questions
+        behind = f" behind train_prompts = {begin:,}" if begin else ""
+        raise DataError(f"{name} = {number:,}{behind}: {loaded.shortage}; ask for fewer")
+    return loaded.questions[begin:]
 
 
 def model_of(settings: ConstitutionalSettings, policy: str) -> str:
@@ -353,7 +367,7 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
         Role.RESPONDER: _responder(settings, model_of(settings, job.policy), temperature=1.0),
         Role.JUDGE: AgentSettings(agent="lexical"),
     }
-    asked = questions(settings, "train")
+    asked = questions(settings, "rl")
     answer(settings, store, _several(settings.candidates), asked, agents, job.seed)
     how = RatingSettings.model_validate(
         {
@@ -429,7 +443,8 @@ def _train_on_feedback(settings: ConstitutionalSettings, job: StageJob, folder: 
         )
     # The better the policy is already, the fewer of its answers differ: that is a result.
     fewer = {"batch_size": min(config["batch_size"], found)}
-    data = {"store": str(store), "preferences": PAIRS}
+    # The trainer leaves none out as said before: it has as many as were counted.
+    data = {"store": str(store), "preferences": PAIRS, "duplicates": "keep"}
     train_or_find(trainer, merged(config, fewer, {"data": data}))
     return TrainedOnPairs(pairs=found)
 
@@ -441,7 +456,7 @@ def _num_pairs(store: Path) -> int:
 
 
 def _train_on_prompts(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
-    policy, asked = model_of(settings, job.policy), questions(settings, "train")
+    policy, asked = model_of(settings, job.policy), questions(settings, "rl")
     find = TRAINERS["ppo" if job.kind == "ppo" else "grpo"]
     trainer, config = find(settings, policy, folder, job.seed)
     config["batch_size"] = min(config["batch_size"], len(asked))
