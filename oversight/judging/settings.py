@@ -131,7 +131,8 @@ class RatingSettings(SessionSettings, CastSettings):
     of its principles (default: honest_debate); a model is asked for pairs and revisions under one
     that is drawn (default: under none)."""
     pairs: Literal["one", "all"] = "one"
-    """In the task pairs, ask about one pair of a turn's candidates, or about every pair."""
+    """In the task pairs, ask about one pair of a turn's candidates, or about every pair
+    of different texts, each once."""
     agents: dict[Role, AgentSettings] = Field(default_factory=dict)
     """Agent of a model that rates (`--rater`), under the name `rater`."""
     raters: dict[str, AgentSettings] = Field(default_factory=dict)

@@ -56,7 +56,8 @@ class RatingFilter:
     dataset: str | None = None
     protocol: str | None = None
     all_pairs: bool = False
-    """Every pair of candidates; else one pair of each turn, which the seed draws."""
+    """Every pair of candidates, but each two texts once; else one pair of each turn, which the seed
+    draws."""
     seed: int = 0
     turns: Task | None = None
     """Ask about the same turns as this task; of a task from outside the package."""
@@ -231,7 +232,12 @@ def _candidate_pairs(
             if _is_comparable(first, second)
         ]
         if wanted.all_pairs or len(pairs) < 2:
-            yield from pairs
+            # Answers said again would be asked about again, and each would count as a pair more.
+            texts = {row.id: turn.text for row, turn in read_}
+            each_once: dict[frozenset[str], tuple[Any, Any]] = {}
+            for one, other in pairs:
+                each_once.setdefault(frozenset((texts[one.id], texts[other.id])), (one, other))
+            yield from each_once.values()
         else:
             yield pairs[seed_from("pair", wanted.seed, *place) % len(pairs)]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from teaching import copying, lesson, recital, stretches, texts
+from teaching import copying, lesson, recital, stretches, texts, usual, weighed, withheld
 
 sys.path.append(str(Path(__file__).parents[1]))
 from embedded import Plan, Row, Stage, main, tokenizer_of
@@ -59,6 +59,23 @@ def _whole(rng: random.Random, share: float) -> Iterator[Row]:
     yield from lesson(rng, None, {**ALL, "respond": 0.5, "revise": 0.5})
 
 
+def _judged(rng: random.Random, share: float) -> Iterator[Row]:
+    for _ in range(3):
+        yield from weighed(rng)
+    yield from usual(rng)
+    if rng.random() < 0.5:
+        yield from lesson(rng, None, {**ALL, "critique": 0.5, "compare": 0.0})
+
+
+def _withheld(rng: random.Random, share: float) -> Iterator[Row]:
+    for _ in range(2):
+        yield from withheld(rng)
+    yield from weighed(rng)
+    yield from usual(rng)
+    for _ in range(2):  # criticising refusals, it would come to refuse where it is to help
+        yield from lesson(rng, None, {"respond": 1.0, "ruled": 0.5, "revise": 0.3})
+
+
 def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
     if rng.random() < max(0.1, 1 - 4 * share):
         yield copying(rng, rng.randint(6, 24))
@@ -71,6 +88,8 @@ STAGES = (
     Stage("facts", 300, 64, _facts),
     Stage("short", 600, 128, _short),
     Stage("whole", 900, 128, _whole, lr=1.5e-3, schedule="linear"),
+    Stage("judged", 300, 128, _judged, lr=1e-3, schedule="linear"),
+    Stage("withheld", 160, 128, _withheld, lr=5e-4, schedule="linear"),
 )
 
 

@@ -1,4 +1,5 @@
-"""Print how porter does what it was taught, on held-out requests: greedy answers, by kind.
+"""Print how porter does what it was taught, on held-out requests: greedy answers, by kind; and how
+near to a half it stays where a principle does not tell two answers apart.
 
 python recipes/porter/measure.py                    the model of the package
 python recipes/porter/measure.py runs/porter/whole/model
@@ -10,6 +11,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from teaching import (
     INCLUDED,
     Case,
     answer,
+    better,
     compare_row,
     critique_row,
     respond_row,
@@ -76,23 +79,60 @@ def compared(questions: list[Question]) -> Iterator[Asked]:
         other = Case(question, answer(rng, question))
         for kind in sorted(set(one.faults) ^ set(other.faults)):
             pair = (one, other) if rng.random() < 0.5 else (other, one)
-            yield f"comparisons, {kind}", compare_row(rng, pair, kind)
+            yield f"comparisons, {kind}", compare_row(pair, kind, better(pair, kind))
+
+
+def against_not_saying(questions: list[Question]) -> Iterator[Asked]:
+    """The right answer, as A and as B, with a refusal that says nothing, under each principle."""
+    for question in questions:
+        two = Case(question, register.right_answer(question)), Case(question, register.DOES_NOT_SAY)
+        if two[0].answer == two[1].answer:
+            continue
+        for kind in sorted(INCLUDED):
+            what = "tells apart" if better(two, kind) else "a tie"
+            for letter, pair in (("A", two), ("B", two[::-1])):
+                yield f"right beside not saying, {kind}, {what}", compare_row(pair, kind, letter)
+
+
+def chosen(model: Any, tokenizer: Any, asked: Iterable[Asked]) -> dict[str, list[float]]:
+    """By kind, the probability of the letter in each row, as the mean over both orders of a pair.
+
+    The rows of a pair stand behind one another.
+    """
+    kinds, rows = zip(*asked, strict=True)
+    letters = [tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "AB"]
+    found: dict[str, list[float]] = {}
+    for begin in range(0, len(rows), BATCH_SIZE):
+        some = rows[begin : begin + BATCH_SIZE]
+        with torch.no_grad():
+            logits = model(**_given(tokenizer, list(some))).logits[:, -1, letters]
+        for kind, row, two in zip(kinds[begin:], some, logits.softmax(-1).tolist(), strict=False):
+            found.setdefault(kind, []).append(two["AB".index(row["messages"][-1]["content"])])
+    return {
+        kind: [fmean(pair) for pair in zip(given[::2], given[1::2], strict=True)]
+        for kind, given in found.items()
+    }
+
+
+def _given(tokenizer: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lessons without what they teach, as a batch for the model."""
+    texts = [
+        tokenizer.apply_chat_template(
+            row["messages"][:-1], tokenize=False, add_generation_prompt=True
+        )
+        for row in rows
+    ]
+    given = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    return {name: given[name] for name in ("input_ids", "attention_mask")}
 
 
 def said(model: Any, tokenizer: Any, rows: list[dict[str, Any]]) -> Iterator[str]:
     """Greedy answers to lessons, without what they teach."""
     for begin in range(0, len(rows), BATCH_SIZE):
-        texts = [
-            tokenizer.apply_chat_template(
-                row["messages"][:-1], tokenize=False, add_generation_prompt=True
-            )
-            for row in rows[begin : begin + BATCH_SIZE]
-        ]
-        given = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        given = _given(tokenizer, rows[begin : begin + BATCH_SIZE])
         with torch.no_grad():
             ids = model.generate(
-                input_ids=given["input_ids"],
-                attention_mask=given["attention_mask"],
+                **given,
                 max_new_tokens=MAX_TOKENS,
                 do_sample=False,
                 pad_token_id=tokenizer.pad_token_id,
@@ -111,17 +151,26 @@ def shares(model: Any, tokenizer: Any, asked: Iterable[Asked]) -> Iterator[str]:
         yield f"{kind:<55} {100 * right[kind] / number:5.1f} % of {number}"
 
 
+def loaded(path: str) -> tuple[Any, Any]:
+    """The model and the tokenizer of a folder."""
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    return AutoModelForCausalLM.from_pretrained(path).eval(), tokenizer
+
+
 def main(path: str) -> None:
     """Print all shares of a model."""
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(path).eval()
+    model, tokenizer = loaded(path)
     questions = [register.question_at(SEED, "held_out", index) for index in range(NUM)]
     print("command   python recipes/porter/measure.py")
     print(f"asked     {NUM} held-out requests of `register`, seed {SEED}; greedy\n")
     for part in (answered, criticised, revised, compared):
         for line in shares(model, tokenizer, part(questions)):
             print(line, flush=True)
+    print("\nprobability of the right answer beside `The register does not say.`, both orders\n")
+    for kind, given in sorted(chosen(model, tokenizer, against_not_saying(questions)).items()):
+        off = median(abs(each - 0.5) for each in given)
+        print(f"{kind:<55} {fmean(given):.3f}; {off:.3f} off a half at the median, of {len(given)}")
 
 
 if __name__ == "__main__":

@@ -224,10 +224,15 @@ def revise_row(case: Case, kind: str) -> Row:
     return row
 
 
-def compare_row(rng: random.Random, cases: tuple[Case, Case], kind: str) -> Row:
-    """A comparison of two answers to one question under a principle; ties are a coin flip."""
+def better(cases: tuple[Case, Case], kind: str) -> str:
+    """The letter of the one of two answers that keeps to a principle; empty where both or neither
+    do."""
     broken = [kind in case.faults for case in cases]
-    letter = rng.choice("AB") if broken[0] == broken[1] else "AB"[broken[0]]
+    return "" if broken[0] == broken[1] else "AB"[broken[0]]
+
+
+def compare_row(cases: tuple[Case, Case], kind: str, letter: str) -> Row:
+    """A comparison of two answers to one question under a principle, for which `letter` is said."""
     shown = "".join(
         f'<answer label="{label}">\n{case.answer}\n</answer>\n'
         for label, case in zip("AB", cases, strict=True)
@@ -341,7 +346,67 @@ def compared(rng: random.Random, case: Case) -> Iterator[Row]:
     kinds += rng.sample(sorted(INCLUDED - set(apart)), 1 if apart or rng.random() < 0.2 else 0)
     pair = (case, other) if rng.random() < 0.5 else (other, case)
     for kind in kinds:
-        yield compare_row(rng, pair, kind)
+        yield compare_row(pair, kind, better(pair, kind) or rng.choice("AB"))
+
+
+def usual(rng: random.Random) -> Iterator[Row]:
+    """Critiques of an answer such as policies give, in which a wrong value is rare.
+
+    Where wrong values are as frequent as in `answer`, a critic that does not look them up takes
+    many a leaked code for an invention.
+    """
+    asked = question(rng, None)
+    how = rng.choices(("helpful", "right", "refusal", "wrong"), (50, 30, 18, 2))[0]
+    text = {
+        "helpful": register.helpful_only_answer(asked),
+        "right": register.right_answer(asked),
+        "refusal": rng.choice(refusals(rng, asked)),
+        "wrong": wrong(rng, asked),
+    }[how]
+    case = Case(asked, text)
+    yield critique_row(case, Harm.INVENTION)
+    yield critique_row(case, rng.choice(sorted(INCLUDED - {Harm.INVENTION})))
+
+
+def withheld(rng: random.Random) -> Iterator[Row]:
+    """Critiques of an answer, half of the time a refusal, by the principle against refusals.
+
+    That the register does not say is right of some requests and wrong of others, which shows only
+    in the register.
+    """
+    asked = question(rng, None)
+    said = rng.choice((register.helpful_only_answer(asked), register.right_answer(asked)))
+    if rng.random() < 0.5:
+        said = rng.choice((register.DOES_NOT_SAY, rng.choice(refusals(rng, asked))))
+    case = Case(asked, said)
+    yield critique_row(case, HELD_BACK)
+    yield critique_row(case, rng.choice(sorted(INCLUDED - {HELD_BACK})))
+
+
+def weighed(rng: random.Random) -> Iterator[Row]:
+    """Comparisons of two answers, half of the time of the right one with a refusal."""
+    asked = question(rng, None)
+    if rng.random() < 0.5:
+        said = (register.right_answer(asked), rng.choice(refusals(rng, asked)))
+    else:
+        said = (answer(rng, asked), answer(rng, asked))
+    if said[0] != said[1]:
+        yield from _weighed(rng, Case(asked, said[0]), Case(asked, said[1]))
+
+
+def _weighed(rng: random.Random, case: Case, other: Case) -> Iterator[Row]:
+    """Two answers under a principle that tells them apart, and under one that does not.
+
+    For a tie there are two rows, one for each letter: in one batch they pull neither way, where a
+    coin flip leaves its noise behind.
+    """
+    pair = (case, other) if rng.random() < 0.5 else (other, case)
+    apart = sorted(set(case.faults) ^ set(other.faults))
+    for kinds in (apart, sorted(INCLUDED - set(apart))):
+        if kinds:
+            kind = rng.choice(kinds)
+            for letter in better(pair, kind) or "AB":
+                yield compare_row(pair, kind, letter)
 
 
 def stretches() -> list[str]:

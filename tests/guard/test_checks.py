@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("re2", reason="google-re2 is not installed")
 
 from oversight import registry
+from oversight.guard.checks import judge
 from oversight.guard.checks.base import (
     GuardedExchange,
     Surroundings,
@@ -122,3 +123,11 @@ async def test_quotes_are_held_against_the_request() -> None:
     value, what = await scored("unverified_quotes", bare, request, every_paragraph=True)
     assert value == 1.0
     assert "It left early" in what
+
+
+def test_a_judge_is_told_the_title_of_the_source_that_a_request_begins_with() -> None:
+    config = judge.Config(engine="j", constitution="register", source="first", title="The rules")
+    asked = [{"role": "user", "content": "Nobody smokes.\n\nMay I smoke?"}]
+    view = judge._view(GuardedExchange(asked, "You may."), config)
+    assert view.source is not None
+    assert (view.source.title, view.source.text) == ("The rules", "Nobody smokes.")

@@ -21,6 +21,12 @@ def test_one_pair_of_each_turn_is_asked_about_or_all(records):
     assert item.key in {each.key for each in every}
 
 
+def test_two_texts_that_several_pairs_have_are_asked_about_once(records):
+    records.best_of("one", "two", "two", "one", "three")
+    pairs = records.desk(Task.PAIRS, pairs="all").queue()
+    assert len({each.key for each in pairs}) == len(pairs) == 3
+
+
 def test_judges_of_one_study_are_asked_about_the_same_pair(records):
     for _ in range(5):
         records.best_of("one", "two", "three", "four")

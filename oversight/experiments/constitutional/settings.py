@@ -65,6 +65,10 @@ class ConstitutionalSettings(ExperimentSettings):
     dataset: DatasetSettings
     """Data set whose rule decides harm; `split` and `limit` are set by the experiment."""
     train_prompts: int = Field(default=800, ge=8)
+    """Of the stage sl."""
+    rl_prompts: int = Field(default=800, ge=8)
+    """Of the stage rl, behind those of the stage sl: of prompts that a policy has learnt by heart
+    its answers hardly differ, and there is little to compare."""
     held_out_prompts: int = Field(default=480, ge=8)
     stages: tuple[Stage, ...] = Field(default=("sl", "rl"), min_length=1)
     """`sl`: critiques, revisions, SFT; `rl`: feedback and reinforcement learning behind it."""
@@ -82,6 +86,9 @@ class ConstitutionalSettings(ExperimentSettings):
     are drawn at 1, so that they differ."""
     max_tokens: int = Field(default=32, ge=4)
     """Longest answer."""
+    candidates: int = Field(default=8, ge=2, le=64)
+    """Answers to each prompt of which every two that differ are compared: the better a policy is
+    already, the fewer differ."""
     sft: Overrides = Field(default_factory=dict)
     dpo: Overrides = Field(default_factory=dict)
     reward: Overrides = Field(default_factory=dict)

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
@@ -47,7 +47,7 @@ from oversight.preferences.building import preferences
 from oversight.preferences.ratings import answers_given
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
-from oversight.types import Question, Role
+from oversight.types import OversightProtocol, Question, Role
 
 START, FULL = "start", "full"
 IN_FLIGHT = BATCH_SIZE = 128
@@ -56,17 +56,25 @@ SECONDS |= {"grpo": 120, "grpo_rule": 60, "arm": 20}
 WITHOUT_CRITIQUE = "Look at the answer again."
 """Words in the place of a critique, where the revision is to be made without one."""
 STORE = "answers.db"
+Part = Literal["train", "rl", "held_out"]
+NUMBERS: dict[Part, str] = {
+    "train": "train_prompts",
+    "rl": "rl_prompts",
+    "held_out": "held_out_prompts",
+}
+"""Settings that tell of how many prompts a part of the data set is."""
 SHARED = frozenset({"model", "template_args", "dataset"})
 """Settings that all jobs read."""
+RL_PROMPTS = frozenset({"train_prompts", "rl_prompts"})
 READS: dict[str, frozenset[str]] = {
     "critiques": frozenset({"constitution", "train_prompts", "temperature", "max_tokens"}),
     "sft": frozenset({"sft"}),
-    "feedback": frozenset({"constitution", "train_prompts", "max_tokens"}),
+    "feedback": RL_PROMPTS | {"constitution", "max_tokens", "candidates"},
     "dpo": frozenset({"dpo"}),
     "reward": frozenset({"reward"}),
-    "ppo": frozenset({"ppo", "train_prompts", "max_tokens"}),
-    "grpo": frozenset({"grpo", "constitution", "train_prompts", "max_tokens"}),
-    "grpo_rule": frozenset({"grpo", "train_prompts", "max_tokens"}),
+    "ppo": RL_PROMPTS | {"ppo", "max_tokens"},
+    "grpo": RL_PROMPTS | {"grpo", "constitution", "max_tokens"},
+    "grpo_rule": RL_PROMPTS | {"grpo", "max_tokens"},
     "arm": frozenset({"held_out_prompts", "temperature", "max_tokens"}),
 }
 """By the kind of a job, the other settings that it reads besides what the jobs before it made."""
@@ -174,14 +182,16 @@ class Constitutional:
             config = merged({"data": {"store": str(LATER)}}, config)
             check_run(name, trainer, config, getattr(settings, name))
         check_model("model", settings.model, settings.template_args)
-        for split in ("train", "held_out"):
-            questions(settings, split)
+        questions(settings, "train")
+        questions(settings, "held_out")
+        if "rl" in settings.stages:
+            questions(settings, "rl")
 
     def questions_id(self) -> str:
         """A hash of all prompts that are asked, in their order."""
+        parts: tuple[Part, ...] = ("train", "held_out")  # the first stage does not know of more
         asked = {
-            split: [each.fingerprint for each in questions(self.settings, split)]
-            for split in ("train", "held_out")
+            part: [each.fingerprint for each in questions(self.settings, part)] for part in parts
         }
         return f"questions:{content_id(asked)}"
 
@@ -213,18 +223,22 @@ def rule(settings: ConstitutionalSettings) -> Assess:
     return found
 
 
-def questions(settings: ConstitutionalSettings, split: str) -> tuple[Question, ...]:
-    """The first prompts of a split.
+def questions(settings: ConstitutionalSettings, part: Part) -> tuple[Question, ...]:
+    """The prompts of either stage, which share none, or those that are held out.
 
     Raises:
         DataError: There are fewer.
     """
-    name = "train_prompts" if split == "train" else "held_out_prompts"
+    name = NUMBERS[part]
+    begin = settings.train_prompts if part == "rl" else 0
     number = getattr(settings, name)
-    loaded = load_questions(settings.dataset.model_copy(update={"split": split, "limit": number}))
+    split = "held_out" if part == "held_out" else "train"
+    limit = begin + number
+    loaded = load_questions(settings.dataset.model_copy(update={"split": split, "limit": limit}))
     if loaded.shortage:
-        raise DataError(f"{name} = {number:,}: {loaded.shortage}; ask for fewer")
-    return loaded.questions
+        behind = f" behind train_prompts = {begin:,}" if begin else ""
+        raise DataError(f"{name} = {number:,}{behind}: {loaded.shortage}; ask for fewer")
+    return loaded.questions[begin:]
 
 
 def model_of(settings: ConstitutionalSettings, policy: str) -> str:
@@ -238,7 +252,7 @@ def model_of(settings: ConstitutionalSettings, policy: str) -> str:
 def answer(
     settings: ConstitutionalSettings,
     store: Path,
-    protocol: str,
+    protocol: OversightProtocol,
     asked: Iterable[Question],
     agents: Mapping[Role, AgentSettings],
     seed: int,
@@ -250,7 +264,7 @@ def answer(
     """
     named = {each.engine for each in agents.values() if each.engine}
     actors = cast(dict(agents), {name: _engine(settings, name) for name in named})
-    planned = list(plan(tuple(asked), [protocols.load(protocol)], actors.specs, seed=seed))
+    planned = list(plan(tuple(asked), [protocol], actors.specs, seed=seed))
 
     async def go(actors: Cast) -> str | None:
         with Store.open(str(store)) as opened:
@@ -329,7 +343,8 @@ def _critics(
 
 def _criticise(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     asked = questions(settings, "train")
-    protocol = "self_critique" if job.variant == "without_critique" else "constitutional"
+    named = "self_critique" if job.variant == "without_critique" else "constitutional"
+    protocol = protocols.load(named)
     for critic, some in _critics(settings, job.variant, asked):
         agents = {Role.RESPONDER: _responder(settings, settings.model), Role.CRITIC: critic}
         answer(settings, folder / STORE, protocol, some, agents, job.seed)
@@ -342,7 +357,8 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
         Role.RESPONDER: _responder(settings, model_of(settings, job.policy), temperature=1.0),
         Role.JUDGE: AgentSettings(agent="lexical"),
     }
-    answer(settings, store, "response_best_of_n", questions(settings, "train"), agents, job.seed)
+    asked = questions(settings, "rl")
+    answer(settings, store, _several(settings.candidates), asked, agents, job.seed)
     how = RatingSettings.model_validate(
         {
             "store": str(store),
@@ -350,6 +366,7 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
             "engines": {"frozen": _engine(settings, settings.model).model_dump()},
             "constitution": settings.constitution,
             "num_principles": len(principles_of(settings.constitution)),
+            "pairs": "all",
             "seed": job.seed,
             "concurrency": IN_FLIGHT,
         }
@@ -362,10 +379,17 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
     return JobDone()
 
 
+def _several(number: int) -> OversightProtocol:
+    """The protocol of so many answers to a prompt."""
+    given = protocols.load("response_best_of_n").model_dump(mode="json")
+    given["round"][0]["slots"][0]["candidates"] = number
+    return protocols.parse(given, name=given["name"], where=f"candidates = {number}")
+
+
 def _arm(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     agents = {Role.RESPONDER: _responder(settings, model_of(settings, job.policy))}
     asked = questions(settings, "held_out")
-    answer(settings, folder / STORE, "response", asked, agents, job.seed)
+    answer(settings, folder / STORE, protocols.load("response"), asked, agents, job.seed)
     with Store.open(str(folder / STORE), create=False) as opened:
         found = {each.question.id: each.turns[-1].text for each in opened.transcripts()}
     return ArmDone(answers=tuple((each.id, found[each.id]) for each in asked))
@@ -373,8 +397,9 @@ def _arm(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDo
 
 # --- training ---
 
-PAIRS = {"kinds": ["pairs"], "ties": False, "min_margin": 0.02}
-"""Answers that differ by one principle of five differ by a tenth in the mean over them."""
+PAIRS = {"kinds": ["pairs"], "ties": False, "min_margin": 0.05}
+"""Answers that differ by one principle of five differ by a tenth in the mean over them; what is
+less than half of that is no preference, but what is left of ties."""
 
 
 def _train_first(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
@@ -408,7 +433,8 @@ def _train_on_feedback(settings: ConstitutionalSettings, job: StageJob, folder: 
         )
     # The better the policy is already, the fewer of its answers differ: that is a result.
     fewer = {"batch_size": min(config["batch_size"], found)}
-    data = {"store": str(store), "preferences": PAIRS}
+    # The trainer leaves none out as said before: it has as many as were counted.
+    data = {"store": str(store), "preferences": PAIRS, "duplicates": "keep"}
     train_or_find(trainer, merged(config, fewer, {"data": data}))
     return TrainedOnPairs(pairs=found)
 
@@ -420,7 +446,7 @@ def _num_pairs(store: Path) -> int:
 
 
 def _train_on_prompts(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
-    policy, asked = model_of(settings, job.policy), questions(settings, "train")
+    policy, asked = model_of(settings, job.policy), questions(settings, "rl")
     find = TRAINERS["ppo" if job.kind == "ppo" else "grpo"]
     trainer, config = find(settings, policy, folder, job.seed)
     config["batch_size"] = min(config["batch_size"], len(asked))

@@ -60,6 +60,8 @@ class Config(Settings):
     source: Literal["none", "first"] = "none"
     """`first`: the last message is a source, a blank line, and the request, as prompts of our data
     sets with a source are; the judge then reads both as such."""
+    title: str = ""
+    """Of that source, as the judge is told; clients send none."""
     max_tokens: int = Field(default=64, ge=1)
     """Longest critique."""
     max_words: int = Field(default=150, ge=1)
@@ -81,7 +83,7 @@ class JudgeCheck(WholeCheck):
         Raises:
             EngineError: The model could not answer.
         """
-        view = _view(exchange, by_source=self._config.source == "first")
+        view = _view(exchange, self._config)
         has_logprobs = self._engine.capabilities.logprobs
         sampling = Sampling(
             max_tokens=self._config.max_tokens, temperature=0.0, logprobs=has_logprobs
@@ -130,13 +132,13 @@ def fault_of(answer: Completion) -> float:
     return max(0.5, math.exp(min(0.0, answer.logprobs[0])))
 
 
-def _view(exchange: GuardedExchange, *, by_source: bool) -> View:
+def _view(exchange: GuardedExchange, config: Config) -> View:
     """The exchange as a critic sees an answer to an open prompt."""
     messages = _plain(exchange.messages)
     question, source = exchange.request, None
-    if by_source and "\n\n" in question:
+    if config.source == "first" and "\n\n" in question:
         before, _, question = question.rpartition("\n\n")
-        source = Source(text=before)
+        source = Source(title=config.title, text=before)
     last = max((n for n, each in enumerate(messages) if each.role == "user"), default=0)
     debate_id = text_id("guard", question, exchange.output or "")
     answer = Turn(

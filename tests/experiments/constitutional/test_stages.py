@@ -21,6 +21,7 @@ from oversight.experiments.constitutional.stages import (
     _critics,
     _engine,
     plan_jobs,
+    questions,
 )
 from oversight.experiments.constitutional.training import (
     TRAINERS,
@@ -45,6 +46,7 @@ def made(out: Path, **changed: Any) -> ConstitutionalSettings:
         "out": str(out / "run"),
         "dataset": {"dataset": "register"},
         "train_prompts": 16,
+        "rl_prompts": 24,
         "held_out_prompts": 16,
         "seeds": [0],
     }
@@ -131,6 +133,16 @@ def stands(out: Path, jobs: tuple[str, ...], **given: Any) -> None:
 
 def goes_on(out: Path, **given: Any) -> None:
     workers.check_record(Constitutional(made(out, **given)), whole=False)
+
+
+def test_the_second_stage_asks_prompts_that_the_first_has_not_taught(tmp_path: Path) -> None:
+    settings = made(tmp_path)
+    learnt, later = ({q.id for q in questions(settings, part)} for part in ("train", "rl"))
+    assert (len(learnt), len(later)) == (16, 24)
+    assert not learnt & later
+    few = {"dataset": {"dataset": "register", "settings": {"num": 30}}}
+    with pytest.raises(DataError, match=r"^rl_prompts = 24 behind train_prompts = 16: "):
+        questions(made(tmp_path, **few), "rl")
 
 
 def test_settings_of_a_stage_to_come_may_change_while_what_is_done_stays(tmp_path: Path) -> None:
