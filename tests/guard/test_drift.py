@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from typer.testing import CliRunner
 
 pytest.importorskip("re2", reason="google-re2 is not installed")
 
-from benchmarks.guard_drift import KINDS, detector
 from oversight.cli.main import app
 from oversight.errors import ConfigError
 from oversight.guard.drift import DriftEvidence, DriftSettings
 from tests.guard.conftest import Running, Start, asked
 
+PLANTED = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "guard_drift.py"))
+KINDS, detector = PLANTED["KINDS"], PLANTED["detector"]
 POLICY = """
 [checks.bad]
 check = "words"
@@ -106,6 +108,7 @@ async def test_a_guard_tells_of_drift_in_its_log_its_metrics_and_by_webhook(
     assert "refusals has drifted (more often)" in caplog.text
 
 
+@pytest.mark.slow
 async def test_calls_of_a_store_are_looked_through_and_the_exit_code_tells(
     guarded: Start, tmp_path: Path
 ) -> None:
