@@ -103,7 +103,9 @@ def short(words: tuple[str, ...]) -> list[str]:
     elif command == "pixels" and not any(w.startswith("recipes/") for w in rest):
         rest = ["4" if w == "50" else w for w in rest]
     if command == "propose":  # which have to differ from one another
-        return [command, *rest, "--set", "engines.local.settings.model=porter"]
+        # porter writes on and on: more examples would be longer than what it can read.
+        own = ("engines.local.settings.model=porter", "num_examples=2")
+        return [command, *rest, *(word for each in own for word in ("--set", each))]
     if any(w.startswith("recipes/") and HUB_MODEL in (ROOT / w).read_text() for w in rest):
         rest += [
             "--set",
