@@ -61,7 +61,7 @@ class Outcome:
     start: float
     end: float
     bar: float
-    """What `end` has to reach, or for SFT not to exceed."""
+    """The least that `end` has to reach, or for SFT the most."""
     seconds: float
     kl: float | None = None
     at_most: bool = False

@@ -45,7 +45,7 @@ ENVIRONMENT = {
     # TRL marks `rollout_func`, through which it is given fixed completions, as experimental.
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }
-"""What both sides run under."""
+"""The environment of both sides."""
 
 VOCAB = 2048
 """Size of the vocabulary, of the case that `use` has set."""
@@ -55,7 +55,7 @@ PAD, EOS, UNKNOWN, FIRST_WORD = 0, 1, 2, 3
 CONTEXT = 2048
 COMPLETION = 64
 RESULT = "RESULT "
-"""What the line of a case's output begins with that holds its measurement."""
+"""The beginning of the line of output that holds a case's measurement."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from oversight.files import Closing
 from oversight.types import Transcript
 
 if TYPE_CHECKING:
@@ -56,7 +56,24 @@ def _start(bar: Progress) -> None:
         raise
 
 
-class TaskProgress:
+class _BarOnTerminal(Closing):
+    """A bar that stands on a terminal within its `with` block, and nowhere else."""
+
+    _console: Console
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            _start(self._bar)
+        return self
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._console.is_terminal:
+            self._bar.stop()
+
+
+class TaskProgress(_BarOnTerminal):
     """Progress of several tasks on stderr: a bar each on a terminal, else a line at each tenth."""
 
     def __init__(self, console: Console) -> None:
@@ -71,20 +88,6 @@ class TaskProgress:
         )
         self._tasks: dict[str, TaskID] = {}
         self._tenths: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            _start(self._bar)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
 
     def __call__(self, task: str, done: int, total: int) -> None:
         """Show how far a task is."""
@@ -105,7 +108,7 @@ class RateColumn(ProgressColumn):
         return Text(_rate(task.speed) if task.speed else "–/s", style="dim")
 
 
-class RunProgress:
+class RunProgress(_BarOnTerminal):
     """Shows a run's progress; call it with each `running.Progress`."""
 
     def __init__(
@@ -128,20 +131,6 @@ class RunProgress:
         self._task = self._bar.add_task(noun, total=total, note="")
         self._last_line = self._begin = time.monotonic()
         self._num_tokens = 0
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            _start(self._bar)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
 
     def __call__(self, progress: running.DebateProgress) -> None:
         """Show how far the run is."""

@@ -41,7 +41,7 @@ WEIGHED: Care = {
     Evidence.OTHER: 0.15,
     Evidence.NONE: 0.1,
 }
-"""What a judge learns to weigh."""
+"""Shares of the kinds of quotes on which a judge learns to weigh."""
 
 DOUBTED: Care = {
     Evidence.OWN: 0.45,
@@ -50,9 +50,9 @@ DOUBTED: Care = {
     Evidence.FORGED: 0.1,
     Evidence.NONE: 0.08,
 }
-"""What it learns to doubt once it can weigh: more of what looks like a proof. A judge that is
-seldom shown quotes about something else, or quotes that the source does not have, believes some of
-them, and debaters who are trained on its belief find out which."""
+"""Shares on which it learns to doubt once it can weigh: more of what looks like a proof. A judge
+that is seldom shown quotes about something else, or quotes that the source does not have, believes
+some of them, and debaters who are trained on its belief find out which."""
 
 
 def _copies(rng: random.Random, share: float) -> Iterator[Row]:

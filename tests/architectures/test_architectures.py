@@ -32,9 +32,9 @@ FEW = (
     "diffllama",
     "bert",
 )
-"""What each of the project's ways of computing meets: windows, two kinds of layers, angles of two
-regimes, positions that are learnt, dropout by function, experts, recurrent layers, two calls of
-attention, an encoder."""
+"""Models that between them meet each of the project's ways of computing: windows, two kinds of
+layers, angles of two regimes, positions that are learnt, dropout by function, experts, recurrent
+layers, two calls of attention, an encoder."""
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ CLAIMS = (
     r"right in (?:the |what |\d)|see through|(?:above|below) chance|confidence is off"
     r"|beats|is worse than|does not beat|chose the option|seat A wins \d|collapsed"
 )
-"""What may be said of decisions alone."""
+"""Patterns of the sentences that may be said of decisions alone."""
 
 
 def feeds(function: Any, given: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

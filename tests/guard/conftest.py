@@ -23,6 +23,22 @@ from oversight.guard.serving import GuardServer, open_server
 
 Json = dict[str, Any]
 
+REFUSING = """
+[checks.bad]
+check = "words"
+on = "input"
+action = "refuse"
+settings = { words = ["forbidden"] }
+"""
+REPLACING = f"""
+version = "7"
+
+[checks.key]
+check = "secrets"
+action = "replace"
+replacement = "[a key]"
+{REFUSING}"""
+
 
 class Running:
     """A server on loopback in this event loop."""

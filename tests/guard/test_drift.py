@@ -22,17 +22,10 @@ pytest.importorskip("re2", reason="google-re2 is not installed")
 from oversight.cli.main import app
 from oversight.errors import ConfigError
 from oversight.guard.drift import DriftEvidence, DriftSettings
-from tests.guard.conftest import Running, Start, asked
+from tests.guard.conftest import REFUSING, Running, Start, asked
 
 PLANTED = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "guard_drift.py"))
 KINDS, detector = PLANTED["KINDS"], PLANTED["detector"]
-POLICY = """
-[checks.bad]
-check = "words"
-on = "input"
-action = "refuse"
-settings = { words = ["forbidden"] }
-"""
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -85,7 +78,7 @@ async def test_a_guard_tells_of_drift_in_its_log_its_metrics_and_by_webhook(
 
     async with Running(Starlette(routes=[Route("/", hear, methods=["POST"])])) as hearing:
         drift = {"reference": 200, "calls_per_false_alarm": 100.0, "webhook": f"{hearing.url}/"}
-        guard = await guarded(POLICY, drift=drift)
+        guard = await guarded(REFUSING, drift=drift)
         body = asked("Hello?")
         for _ in range(200):
             await guard.server.guard.whole("chat/completions", body)
@@ -113,7 +106,7 @@ async def test_calls_of_a_store_are_looked_through_and_the_exit_code_tells(
     guarded: Start, tmp_path: Path
 ) -> None:
     path = tmp_path / "calls.db"
-    guard = await guarded(POLICY, store=str(path), sample=1.0)
+    guard = await guarded(REFUSING, store=str(path), sample=1.0)
     for number in range(420):
         words = "Something forbidden?" if number >= 300 else "Hello?"
         await guard.server.guard.whole("chat/completions", asked(words))

@@ -11,29 +11,14 @@ from oversight.types import Act
 
 pytest.importorskip("re2", reason="google-re2 is not installed")
 
-from tests.guard.conftest import Start, asked
-
-POLICY = """
-version = "7"
-
-[checks.key]
-check = "secrets"
-action = "replace"
-replacement = "[a key]"
-
-[checks.bad]
-check = "words"
-on = "input"
-action = "refuse"
-settings = { words = ["forbidden"] }
-"""
+from tests.guard.conftest import REPLACING, Start, asked
 
 
 async def test_acted_calls_are_all_kept_and_others_by_sampling(
     guarded: Start, tmp_path: Path
 ) -> None:
     path = tmp_path / "calls.db"
-    guard = await guarded(POLICY, store=str(path), sample=0.0)
+    guard = await guarded(REPLACING, store=str(path), sample=0.0)
     await guard.post(asked("Hello?"))
     guard.upstream.words = ["It is AKIAIOSFODNN7EXAMPLE."]
     changed = (await guard.post(asked("The key?", stream=True))).text
@@ -57,7 +42,7 @@ async def test_acted_calls_are_all_kept_and_others_by_sampling(
 
 async def test_a_share_of_all_calls_is_kept_with_their_chat(guarded: Start, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    guard = await guarded(POLICY, store=str(path), sample=1.0)
+    guard = await guarded(REPLACING, store=str(path), sample=1.0)
     chat = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "One."},
@@ -79,7 +64,7 @@ async def test_a_share_of_all_calls_is_kept_with_their_chat(guarded: Start, tmp_
 
 async def test_a_call_that_failed_is_kept_as_failed(guarded: Start, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    guard = await guarded(POLICY, store=str(path), sample=1.0)
+    guard = await guarded(REPLACING, store=str(path), sample=1.0)
     guard.upstream.breaks_after = 1
     await guard.post(asked(stream=True))
     await guard.server._closing[0]()

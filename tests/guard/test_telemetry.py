@@ -29,22 +29,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from oversight.guard import telemetry
 from oversight.guard.telemetry import CleanFormatter, calls_logger, logged
 from oversight.redaction import register
-from tests.guard.conftest import Start, asked
+from tests.guard.conftest import REPLACING, Start, asked
 
-POLICY = """
-version = "7"
-
-[checks.key]
-check = "secrets"
-action = "replace"
-replacement = "[a key]"
-
-[checks.bad]
-check = "words"
-on = "input"
-action = "refuse"
-settings = { words = ["forbidden"] }
-"""
 KEY = "AKIAIOSFODNN7EXAMPLE"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -124,7 +110,7 @@ async def close(guard: Any) -> None:
 async def test_a_call_is_a_span_with_the_models_in_it_and_no_word_of_it(
     guarded: Start, collector: Collector
 ) -> None:
-    guard = await guarded(POLICY, telemetry={"endpoint": collector.url})
+    guard = await guarded(REPLACING, telemetry={"endpoint": collector.url})
     guard.upstream.words = [f"It is {KEY}."]
     body = asked("Whereabouts?", temperature=0.5, max_tokens=9, stop="x")
     await guard.post(body, headers={"traceparent": PARENT})
@@ -166,7 +152,7 @@ async def test_a_call_is_a_span_with_the_models_in_it_and_no_word_of_it(
 async def test_metrics_have_the_conventions_names_and_a_stream_its_first_chunk(
     guarded: Start, collector: Collector
 ) -> None:
-    guard = await guarded(POLICY, telemetry={"endpoint": collector.url})
+    guard = await guarded(REPLACING, telemetry={"endpoint": collector.url})
     await guard.post(asked("Hello?"))
     await guard.post(asked("Hello?", stream=True))
     await guard.post(asked("Something forbidden?"))
@@ -216,7 +202,7 @@ async def test_content_is_told_where_it_is_wanted_and_without_secrets(
 async def test_a_wrong_parent_is_none_and_one_that_is_not_kept_keeps_nothing(
     guarded: Start, collector: Collector, header: str
 ) -> None:
-    guard = await guarded(POLICY, telemetry={"endpoint": collector.url})
+    guard = await guarded(REPLACING, telemetry={"endpoint": collector.url})
     await guard.post(asked(), headers={"traceparent": header})
     await guard.post(asked(), headers={"traceparent": PARENT[:-1] + "0"})
     await close(guard)
@@ -226,7 +212,7 @@ async def test_a_wrong_parent_is_none_and_one_that_is_not_kept_keeps_nothing(
 
 
 async def test_a_collector_that_is_away_keeps_no_call_and_no_end(guarded: Start) -> None:
-    guard = await guarded(POLICY, telemetry={"endpoint": "http://127.0.0.1:9", "every_s": 0.1})
+    guard = await guarded(REPLACING, telemetry={"endpoint": "http://127.0.0.1:9", "every_s": 0.1})
     started = time.perf_counter()
     for _ in range(5):
         assert (await guard.post(asked())).status_code == 200
@@ -259,7 +245,7 @@ def test_every_name_is_one_of_the_conventions() -> None:
 
 async def test_a_missing_collector_address_is_an_error_that_names_it(guarded: Start) -> None:
     with pytest.raises(Exception, match=r"telemetry\.endpoint.*'localhost:1'.*http://"):
-        await guarded(POLICY, telemetry={"endpoint": "localhost:1"})
+        await guarded(REPLACING, telemetry={"endpoint": "localhost:1"})
 
 
 # --- the log ---
@@ -268,7 +254,7 @@ async def test_a_missing_collector_address_is_an_error_that_names_it(guarded: St
 async def test_the_log_has_a_line_of_json_a_call_and_none_of_its_words(
     guarded: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    guard = await guarded(POLICY)
+    guard = await guarded(REPLACING)
     with logged("json"):
         await guard.post(asked("Something forbidden?"))
         await guard.post(asked("Whereabouts?"))
@@ -316,7 +302,7 @@ def test_no_line_shows_a_secret_not_even_of_an_error(form: Any) -> None:
 async def test_tokens_and_their_price_are_counted(guarded: Start, tmp_path: Path) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text('currency = "EUR"\n[models.sim]\nprompt = 2.0\ncompletion = 5.0\n')
-    guard = await guarded(POLICY, prices=str(prices))
+    guard = await guarded(REPLACING, prices=str(prices))
     for _ in range(3):
         await guard.post(asked())
     text = guard.server.meters.text().decode()

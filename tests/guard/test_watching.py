@@ -32,15 +32,7 @@ from oversight.guard.watching import (
     read_guard,
     screen,
 )
-from tests.guard.conftest import Running, Start, asked
-
-POLICY = """
-[checks.bad]
-check = "words"
-on = "input"
-action = "refuse"
-settings = { words = ["forbidden"] }
-"""
+from tests.guard.conftest import REFUSING, Running, Start, asked
 
 
 async def reading_of(url: str) -> MetricsReading:
@@ -59,7 +51,7 @@ def drawn(found: GuardFigures, height: int = 24, width: int = 80, problem: str =
 
 
 async def test_figures_are_of_the_last_stretch_and_of_all_time(guarded: Start) -> None:
-    guard = await guarded(POLICY)
+    guard = await guarded(REFUSING)
     for _ in range(3):
         await guard.post(asked("Hello?"))
     watch = GuardMonitor()
@@ -149,7 +141,7 @@ def test_bars_are_as_high_as_their_rates() -> None:
 
 
 async def test_an_address_without_a_guard_is_an_error_that_says_so(guarded: Start) -> None:
-    guard = await guarded(POLICY)
+    guard = await guarded(REFUSING)
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.*does not answer"):
         await reading_of("http://127.0.0.1:9")
     async with Running(guard.upstream.app) as other:
@@ -168,7 +160,7 @@ WORDS = [sys.executable, "-m", "oversight.cli.main", "guard", "monitor", "--ever
 
 
 async def test_lines_go_to_a_pipe_and_json_to_a_program(guarded: Start) -> None:
-    guard = await guarded(POLICY)
+    guard = await guarded(REFUSING)
     await guard.post(asked("Something forbidden?"))
 
     def lines(*more: str) -> list[str]:
@@ -186,7 +178,7 @@ async def test_lines_go_to_a_pipe_and_json_to_a_program(guarded: Start) -> None:
 async def test_a_screen_in_a_terminal_ends_on_ctrl_c_and_gives_the_terminal_back(
     guarded: Start,
 ) -> None:
-    guard = await guarded(POLICY)
+    guard = await guarded(REFUSING)
     await guard.post(asked("Something forbidden?"))
 
     def watch() -> tuple[int, str]:

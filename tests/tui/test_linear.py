@@ -56,7 +56,7 @@ class Session:
             {"judge": "anna", "shuffle_sides": False} | settings, where="test"
         )
         self.shown = ""
-        """What was written to the judge, without what they typed."""
+        """The text written to the judge, without what they typed."""
 
     async def type(self, *lines: str) -> str:
         """Types the lines, ends the input, and returns all that then stands on the terminal."""

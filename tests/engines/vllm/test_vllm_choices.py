@@ -16,7 +16,7 @@ from oversight.types import (
 )
 
 MODEL = {"x": 0.5, "A": 0.3, "y": 0.15, "B": 0.05}
-"""What the model gives to each first token; `A` and `B` are the options."""
+"""The probability that the model gives to each first token; `A` and `B` are the options."""
 
 
 def completion(top: dict[str, float]) -> Completion:

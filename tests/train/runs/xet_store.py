@@ -29,18 +29,18 @@ Answer = tuple[int, Any]
 
 @dataclass
 class XetStore:
-    """What was uploaded, and the grants to upload that were given."""
+    """A store of the Xet protocol: the chunks uploaded to it, and the grants to upload it gave."""
 
     url: str = ""
     xorbs: dict[str, list[bytes]] = field(default_factory=dict)
     """Chunks by the hash of their xorb."""
     granted: dict[str, bytes] = field(default_factory=dict)
-    """What was sent on a grant, by the xorb's hash, before it is committed."""
+    """The bytes sent on a grant, by the grant's id, until they are committed."""
     has_grants: bool = True
     """False of an older store, which takes xorbs and shards at version 1 alone."""
 
     def token(self) -> dict[str, Any]:
-        """What the hub gives to one who may write."""
+        """The hub's answer to one who may write: a token, its end, and the store's address."""
         return {
             "accessToken": XET_TOKEN,
             "exp": int(time.time()) + 3600,
