@@ -77,16 +77,18 @@ def test_a_monitor_that_sees_attacks_dominates_and_one_that_does_not_is_named(
     assert not dominates(blind, trust, lazy)
     assert not dominates(trust, trust, lazy)
     done = page(ControlSettings(tasks=80, budgets=(0.0, 0.2)), tasks)
-    assert any(line.startswith("untrusted_monitoring") for line in done.warnings)
-    assert not any(line.startswith("debate_monitoring") for line in done.warnings)
+    assert any(line.startswith("untrusted monitoring") for line in done.warnings)
+    assert not any(line.startswith("debate monitoring") for line in done.warnings)
     assert "debate monitoring" in done.headlines[1]
+    assert "untrusted monitoring" not in done.headlines[1]
 
 
 def test_a_blind_monitor_is_no_better_than_chance() -> None:
     blind = made(80, seeing=0.0)
     done = page(ControlSettings(tasks=80, budgets=(0.0, 0.2)), blind)
-    assert any(line.startswith("debate_monitoring") for line in done.warnings)
+    assert any(line.startswith("debate monitoring") for line in done.warnings)
     assert done.figures["debate_monitoring.0.2.safety"].value < 0.5
+    assert "no protocol" in done.headlines[1]
 
 
 def test_tasks_without_an_attack_are_refused(tasks: list[ControlTask]) -> None:
