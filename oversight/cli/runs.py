@@ -254,7 +254,7 @@ class ReportChoice:
         from oversight.cli.progress import reading
         from oversight.cli.sharing import (
             ReadPart,
-            halves,
+            divided,
             read_beside,
             runs_by_debate,
             uncollected,
@@ -286,7 +286,7 @@ class ReportChoice:
                 known = store.runs()
                 tags = {each.name: each.tags for each in known}
                 for group, names in self._groups(name, chosen[name]):
-                    mine, others = halves(store.debate_ids(complete=True, runs=names, **where))
+                    mine, others = divided(store.debate_ids(complete=True, runs=names, **where))
                     found = store.transcripts(debate_ids=mine, runs=names)
                     read[group] = reading(found, num - len(others))
                     if others:

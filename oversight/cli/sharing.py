@@ -1,26 +1,24 @@
-"""Reading the debates of a large report with two processes, each half of them."""
+"""Reading the debates of a large report with two processes, each a part of them."""
 
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from oversight.evals.gathering import GatheredDebates
     from oversight.evals.properties import Property
     from oversight.store import Store as OpenStore
     from oversight.types import Transcript
 
 MIN_SHARED = 5000
-"""Debates of a group from which on a second process reads half of them."""
+"""Debates of a group from which on a second process reads a part of them."""
+SHARE = 4 / 9
+"""Share that it reads: it has modules to load first, and what it measured to hand over."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class ReadPart:
     runs: Sequence[str]
 
 
-def halves(debate_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+def divided(debate_ids: Sequence[str]) -> tuple[list[str], list[str]]:
     """Debates that this process reads, and those that another one does: none of few.
 
     Many stay in the order of writing, in which those on one question stand together and the
@@ -43,7 +41,7 @@ def halves(debate_ids: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     if len(debate_ids) < MIN_SHARED or (os.cpu_count() or 1) < 2:
         return sorted(debate_ids), []
-    middle = len(debate_ids) // 2
+    middle = len(debate_ids) - int(SHARE * len(debate_ids))
     return list(debate_ids[:middle]), list(debate_ids[middle:])
 
 
@@ -97,18 +95,8 @@ def read_beside(
     What is yielded waits for that process when it is asked. If the process was killed, all of it is
     read here.
     """
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
+    from oversight.evals.beside import beside
     from oversight.evals.gathering import GatheredDebates
-
-    def results(future: Future[Any]) -> Gathering:
-        try:
-            gathered, left = future.result()
-        except BrokenProcessPool:
-            gathered = GatheredDebates(by, {})
-            left = [(n, each) for n, part in enumerate(parts) for each in part.debate_ids]
-        yield gathered, again(left)
 
     def again(left: Sequence[tuple[int, str]]) -> Iterator[tuple[str, Transcript]]:
         for number, part in enumerate(parts):
@@ -119,19 +107,14 @@ def read_beside(
     if not parts:
         yield iter(())
         return
-    # Whoever stops this process stops that one too, which has nothing to say about it.
-    silent = (signal.SIGINT, signal.SIG_DFL)
-    pool = ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), initializer=signal.signal, initargs=silent
-    )
-    try:
-        yield results(pool.submit(gather, parts, by))
-    except BaseException:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with beside(gather, parts, by) as gathered_beside:
+
+        def found() -> Gathering:
+            every = [(n, each) for n, part in enumerate(parts) for each in part.debate_ids]
+            gathered, left = gathered_beside() or (GatheredDebates(by, {}), every)
+            yield gathered, again(left)
+
+        yield found()
 
 
 def runs_by_debate(store: OpenStore) -> Callable[[str], Sequence[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -199,12 +199,18 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def auroc(beliefs: Sequence[tuple[Sequence[float], int]]) -> float:
-    """Chance that a right option drawn at random was believed more than a wrong one."""
-    from sklearn.metrics import roc_auc_score
+    """Chance that a right option drawn at random was believed more than a wrong one.
 
-    truth = [k == correct for probs, correct in beliefs for k in range(len(probs))]
-    belief = [p for probs, _ in beliefs for p in probs]
-    return float(roc_auc_score(truth, belief))
+    It is the Mann-Whitney statistic over the number of pairs, equal beliefs counted half. Importing
+    scikit-learn for it would take longer than all else of a small report.
+    """
+    right = np.array([k == correct for probs, correct in beliefs for k in range(len(probs))])
+    belief = np.array([p for probs, _ in beliefs for p in probs])
+    _, places, counts = np.unique(belief, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[places]
+    num_right = int(right.sum())
+    above = ranks[right].sum() - num_right * (num_right + 1) / 2.0
+    return float(above / (num_right * (len(right) - num_right)))
 
 
 Ended = Literal["carried", "present"]
@@ -256,24 +262,21 @@ def trajectory(
     """Mean belief in the right answer after each round, and at the end, with intervals."""
     known = [each for each in paths if each.by_round]
     last = max((each.by_round[-1][0] for each in known), default=-1)
-    points = []
-    for number in range(last + 1):
-        found = list(_at(known, number, ended))
-        if found:
-            points.append(TrajectoryPoint(number, _mean(found)))
+    by_number: list[list[tuple[Hashable, float]]] = [[] for _ in range(last + 1)]
+    for each in known:
+        believed, end = dict(each.by_round), each.by_round[-1][0]
+        for number, found in enumerate(by_number):
+            if number in believed:
+                found.append((each.cluster, believed[number]))
+            elif ended == "carried" and number > end:
+                found.append((each.cluster, believed[end] if each.final is None else each.final))
+    points = [
+        TrajectoryPoint(number, _mean(found)) for number, found in enumerate(by_number) if found
+    ]
     final = [(each.cluster, each.final) for each in known if each.final is not None]
     if final:
         points.append(TrajectoryPoint(None, _mean(final)))
     return tuple(points)
-
-
-def _at(paths: Sequence[BeliefPath], number: int, ended: Ended) -> Iterator[tuple[Hashable, float]]:
-    for each in paths:
-        by_round = dict(each.by_round)
-        if number in by_round:
-            yield each.cluster, by_round[number]
-        elif ended == "carried" and number > each.by_round[-1][0]:
-            yield each.cluster, each.by_round[-1][1] if each.final is None else each.final
 
 
 def _mean(found: Sequence[tuple[Hashable, float]]) -> Estimate:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from oversight.config import PriceTable
@@ -38,6 +40,7 @@ from oversight.evals.answers import (
     quote_use,
     unread_kinds,
 )
+from oversight.evals.beside import beside, can_fork
 from oversight.evals.breakdown import (
     ModelUsage,
     OwnPrompt,
@@ -266,59 +269,105 @@ def build_report(
         gathered.update(other)
         for name, transcript in left:
             gathered.add(transcript, name)
-    judges = _of_judges(gathered, groups)
+    ruled = [one for some in gathered.rulings().values() for one in some]
     num_judges = len({arm.judge for arm in gathered.by_arm})
     if not each_person:
         gathered.pool_people()
     rulings_of = gathered.rulings()
     observed = {arm: [one.observation for one in group] for arm, group in rulings_of.items()}
     named = labels(observed)
-    reports = (_arm(named[arm], arm, rulings_of[arm], seed, turn_price) for arm in observed)
-    ranked = sorted((arm for arm in reports if arm is not None), key=_rank)
-    every = [each for group in observed.values() for each in group]
-    contests = {each.label: [one.contest for one in rulings_of[each.arm]] for each in ranked}
-    comparisons = arm_differences(observed, named)
-    between_runs = run_differences(observed, list(arms or ()))
-    effects = feature_effects(contests)
+    ranked = _ranked(observed, named)
+    across = partial(
+        _across, gathered, ruled, rulings_of, observed, named, ranked, list(arms or ()), groups
+    )
+    # The arms take as long as all that compares them, in a large report some seconds each.
+    with ExitStack() as stack:
+        shared = len(ruled) >= MIN_SHARED and can_fork()
+        beside_it = stack.enter_context(beside(across, is_fork=True)) if shared else across
+        reports = [
+            _arm(named[arm], arm, rulings_of[arm], observed[arm], seed, turn_price)
+            for arm in ranked
+        ]
+        found = beside_it() or across()
     return replace(
         _counted(gathered, prices),
         num_judges=num_judges,
-        num_rulings=len(every),
-        num_unknown=sum(each.correct is None for each in every),
-        arms=tuple(ranked),
-        slices=slices_of(observed, named),
-        comparisons=comparisons,
-        **judges,
+        num_rulings=len(ruled),
+        num_unknown=sum(one.observation.correct is None for one in ruled),
+        arms=_known(reports),
         failures=count_failures(failed),
-        assistance=assistance(every),
-        unread=tuple(
+        turn_price=turn_price,
+        **found,
+    )
+
+
+MIN_SHARED = 5000
+"""Rulings from which on a second process computes a half of a report."""
+
+
+def _ranked(
+    observed: Mapping[Arm, Sequence[Observation]], named: Mapping[Arm, str]
+) -> tuple[Arm, ...]:
+    """Arms in which an answer is known: the most accurate first, those without decisions last."""
+
+    def rank(arm: Arm) -> tuple[float, str]:
+        hits = [each.right for each in observed[arm] if each.right is not None]
+        return (-sum(hits) / len(hits) if hits else 1.0, named[arm])
+
+    known = [arm for arm, group in observed.items() if any(o.correct is not None for o in group)]
+    return tuple(sorted(known, key=rank))
+
+
+def _across(
+    gathered: GatheredDebates,
+    ruled: Sequence[MeasuredRuling],
+    rulings_of: Mapping[Arm, Sequence[MeasuredRuling]],
+    observed: Mapping[Arm, Sequence[Observation]],
+    named: Mapping[Arm, str],
+    ranked: Sequence[Arm],
+    runs: Sequence[str],
+    groups: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """Fields of the report that compare arms or judges, or are not about arms."""
+    every = [each for group in observed.values() for each in group]
+    by_label = {named[arm]: observed[arm] for arm in ranked}
+    contests = {named[arm]: [one.contest for one in rulings_of[arm]] for arm in ranked}
+    comparisons = arm_differences(observed, named)
+    between_runs = run_differences(observed, runs)
+    effects = feature_effects(contests)
+    return {
+        **_of_judges(gathered, ruled, groups),
+        "slices": slices_of(observed, named),
+        "comparisons": comparisons,
+        "assistance": assistance(every),
+        "unread": tuple(
             each
             for arm, group in rulings_of.items()
             for each in unread_kinds(named[arm], (text for one in group for text in one.unread))
         ),
-        unseen=tuple(each for arm in observed for each in unseen(named[arm], observed[arm])),
-        breakdowns=gathered.taken_apart.counted(named),
-        run_differences=between_runs,
-        treatments=_known(treated(each.label, observed[each.arm]) for each in ranked),
-        win_rates=tuple(each for label, of in contests.items() for each in win_rates(label, of)),
-        score_differences=_known(score_difference(label, of) for label, of in contests.items()),
-        feature_effects=effects,
-        gaps_recovered=gaps_recovered(observed, named),
-        families=_known(
+        "unseen": tuple(each for arm in observed for each in unseen(named[arm], observed[arm])),
+        "breakdowns": gathered.taken_apart.counted(named),
+        "run_differences": between_runs,
+        "treatments": _known(treated(label, group) for label, group in by_label.items()),
+        "win_rates": tuple(each for label, of in contests.items() for each in win_rates(label, of)),
+        "score_differences": _known(score_difference(label, of) for label, of in contests.items()),
+        "feature_effects": effects,
+        "gaps_recovered": gaps_recovered(observed, named),
+        "families": _known(
             (
                 family_of(ARMS_FAMILY, [each.test for each in comparisons]),
                 family_of(RUNS_FAMILY, [each.test for each in between_runs]),
                 family_of(FEATURES_FAMILY, [each.test for each in effects]),
             )
         ),
-        mixed=_mixed({each.label: observed[each.arm] for each in ranked}),
-        turn_price=turn_price,
-    )
+        "mixed": _mixed(by_label),
+    }
 
 
-def _of_judges(gathered: GatheredDebates, groups: Mapping[str, str] | None) -> dict[str, Any]:
+def _of_judges(
+    gathered: GatheredDebates, ruled: Sequence[MeasuredRuling], groups: Mapping[str, str] | None
+) -> dict[str, Any]:
     """Fields of the report on judges one by one, and in groups."""
-    ruled = [one for some in gathered.rulings().values() for one in some]
     grouped = (
         GroupedVotes() if groups is None else grouped_votes(ruled, gathered.rated_pairs, groups)
     )
@@ -386,17 +435,15 @@ def _mixed(by_arm: Mapping[str, Sequence[Observation]]) -> MixedFit | None:
     return mixed_model([arm for arm, _, _ in rows], [q for _, q, _ in rows], [v for *_, v in rows])
 
 
-def _rank(report: ArmReport) -> tuple[bool, float, str]:
-    """The most accurate first, arms in which nothing was decided last."""
-    found = report.accuracy.accuracy
-    return (found is None, 0.0 if found is None else -found.value, report.label)
-
-
 def _arm(
-    label: str, arm: Arm, group: Sequence[MeasuredRuling], seed: int, turn_price: float
+    label: str,
+    arm: Arm,
+    group: Sequence[MeasuredRuling],
+    observed: Sequence[Observation],
+    seed: int,
+    turn_price: float,
 ) -> ArmReport | None:
     """Everything of one arm, or None if the right answer is known of none of its questions."""
-    observed = [one.observation for one in group]
     found = accuracy(observed, seed)
     if found is None:
         return None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from oversight.evals.calibration import calibration, credit
+from oversight.evals.calibration import auroc, calibration, credit
 from oversight.evals.observations import observations
 
 
@@ -38,6 +38,13 @@ def test_a_calibrated_judge_lies_on_the_diagonal_and_a_bluffer_does_not(judged):
     assert bluff.auroc == pytest.approx(0.5, abs=0.04)
     assert len(good.bins) == 10
     assert {each.num for each in good.bins} == {200}
+
+
+def test_equal_beliefs_count_half_in_the_auroc():
+    rng = np.random.default_rng(3)
+    beliefs = [((p, 1.0 - p), int(rng.integers(2))) for p in rng.choice([0.2, 0.5, 0.7], 200)]
+    truth = [k == correct for _, correct in beliefs for k in range(2)]
+    assert auroc(beliefs) == pytest.approx(roc_auc_score(truth, np.ravel([p for p, _ in beliefs])))
 
 
 def test_equal_confidences_share_a_bin_whatever_their_order(judged):

@@ -1,0 +1,90 @@
+"""Work that a second process does meanwhile comes to the same, also where that process dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from oversight.evals import report
+from oversight.evals.beside import beside, can_fork
+from oversight.evals.report import build_report
+
+
+def ends_itself() -> int:
+    os._exit(9)
+
+
+def fails() -> int:
+    raise ValueError("no")
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize("is_fork", [False, True])
+def test_the_work_is_done_by_another_process(is_fork: bool) -> None:
+    with beside(process_id, is_fork=is_fork) as result:
+        assert result() not in (None, os.getpid())
+
+
+@pytest.mark.parametrize("work", [ends_itself, fails])
+def test_a_failure_there_is_no_result(work: Callable[[], int]) -> None:
+    with beside(work, is_fork=True) as result:
+        assert result() is None
+
+
+def test_where_no_process_can_be_started_there_is_no_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused() -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(os, "fork", refused)
+    with beside(process_id, is_fork=True) as result:
+        assert result() is None
+
+
+def test_the_process_ends_with_whoever_asked_for_it() -> None:
+    before = multiprocessing.active_children()
+    with pytest.raises(KeyboardInterrupt), beside(threading.Event().wait, is_fork=True):
+        raise KeyboardInterrupt
+    assert multiprocessing.active_children() == before
+
+
+def test_a_process_with_threads_is_not_copied() -> None:
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    assert not can_fork()
+    done.set()
+    other.join()
+
+
+@pytest.mark.parametrize("fork", [beside, lambda work, is_fork: beside(ends_itself, is_fork=True)])
+def test_a_report_computed_by_two_processes_is_that_of_one(
+    judged: Any, protocols: Any, monkeypatch: pytest.MonkeyPatch, fork: Any
+) -> None:
+    transcripts = [
+        judged(0.3 + 0.4 * (i % 2), question=f"q{i % 12}", protocol=protocols[name])
+        for name in ("debate", "naive")
+        for i in range(40)
+    ]
+    alone = build_report(transcripts)
+    asked: list[bool] = []
+
+    def forked(work: Any, is_fork: bool) -> Any:
+        asked.append(is_fork)
+        return fork(work, is_fork=is_fork)
+
+    monkeypatch.setattr(report, "MIN_SHARED", 1)
+    monkeypatch.setattr(report, "can_fork", lambda: True)
+    monkeypatch.setattr(report, "beside", forked)
+    assert build_report(transcripts) == alone
+    assert asked == [True]
+    assert len(alone.arms) == 2
