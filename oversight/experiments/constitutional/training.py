@@ -69,22 +69,22 @@ def _reward(settings: ConstitutionalSettings, policy: str, out: Path, seed: int)
 
 
 def _ppo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
+    judge = str(folder_of(settings.out, f"reward.{seed}") / "model")
     own = {
         "batch_size": 64,
         "steps": 60,
         "data": {"format": "prompt", "duplicates": "keep"},
-        "optimizer": {"lr": 3e-4, "schedule": "linear"},
+        "optimizer": {"lr": 1e-4, "schedule": "linear"},
         "samples": 2,
         "mini_batches": 2,
         "reuse": 1,
         "kl": {"coefficient": 0.05},
         "sampling": {"max_new_tokens": settings.max_tokens},
-        "shaping": {"missing_eos": 1.0, "scale": True},
-        "critic": {"coefficient": 0.1},
-        "reward": {
-            "source": "model",
-            "models": [str(folder_of(settings.out, f"reward.{seed}") / "model")],
-        },
+        "shaping": {"missing_eos": 1.0},
+        # It begins as the reward model, as InstructGPT's (Ouyang et al. 2022, C.4): one that begins
+        # at 0 is still far from these rewards at the end, and what it lacks is noise to the policy.
+        "critic": {"kind": "apart", "path": judge},
+        "reward": {"source": "model", "models": [judge]},
     }
     return ppo, _run(policy, out, seed, own, settings, "ppo")
 
