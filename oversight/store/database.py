@@ -75,8 +75,9 @@ def _sqlite(path: str, given: str) -> URL:
 
 BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
-WAL_PAGES = 4000
-"""Pages the write-ahead log may grow to before it is copied back: 16 MB."""
+WAL_PAGES = 16_000
+"""Pages the write-ahead log may grow to before it is copied back: 64 MB. A page of an index changes
+in many transactions, and is copied once for all of them."""
 
 
 class Database:
