@@ -75,6 +75,9 @@ def _sqlite(path: str, given: str) -> URL:
 
 BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
+LOST_AFTER_S = 30
+"""A PostgreSQL server from which nothing comes back for so long is gone: a network that drops
+packets says nothing, and the system would wait for a quarter of an hour."""
 WAL_PAGES = 4000
 """Pages the write-ahead log may grow to before it is copied back: 16 MB."""
 
@@ -243,6 +246,7 @@ HINTS: dict[str, str] = {
     "FATAL: role": "check the user's name",
     "failed to resolve host": "check the host's name",
     "connection timeout": "check host and port, and that the server can be reached",
+    "timed out": "the server does not answer; check the network and that it runs",
     "connection to server": "check host, port and database, and that the server runs",
     "out of range": "a number is too large for the store",
     "too large to convert": "a number is too large for the store",
@@ -258,6 +262,10 @@ def _engine(url: URL) -> Engine:
         return engine
     defaults: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
+        "tcp_user_timeout": 1000 * LOST_AFTER_S,
+        "keepalives_idle": LOST_AFTER_S,
+        "keepalives_interval": LOST_AFTER_S // 3,
+        "keepalives_count": 3,
         "client_encoding": "utf8",
         "application_name": "oversight",
     }

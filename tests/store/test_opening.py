@@ -111,8 +111,13 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE photos (id)")
     connection.close()
+    before = path.read_bytes()
     with pytest.raises(StoreError, match=r"of another program \(it has a table 'photos'\)"):
         Store.open(path)
+    with pytest.raises(StoreError, match="holds nothing yet"):
+        Store.open(path, create=False, only_read=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("photos",)]
     connection.close()
