@@ -352,12 +352,13 @@ def _shelves(
     names = {path: name for name, path in named_folders(files).items()}
     for place, is_named in stores.items():
         try:
-            opened = stack.enter_context(Records.open(place, create=False, only_read=True))
+            found = Records.open(place, create=False, only_read=True, follow=True)
         except StoreError as error:
             if is_named:
                 raise
             refused.append(error)
             continue
+        opened = stack.enter_context(found)
         index = Index(opened)
         stack.callback(index.close)
         index.start()

@@ -85,13 +85,42 @@ WAL_PAGES = 4000
 class Database:
     """Connections to one store, for reading and for writing."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, follow: bool = False) -> None:
         self.url = url
+        self.follow = follow
+        """A file that was put in the place of the one that was opened is read instead of it."""
         self.name = shown_address(url)
         self.is_sqlite = is_sqlite(url)
         self.engine = _engine(url)
         self._stands_as: tuple[int, int] | None = None
         """Size and time of a file that is read without locks, as it has to stay."""
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the SQLite file."""
+
+    def check_file(self) -> None:
+        """Notice that a SQLite file was removed or replaced: its connections hold the one that was.
+
+        Raises:
+            StoreError: It was removed; or it was replaced, and is not to be followed: what is
+                written would be lost, and what is read would be of two stores.
+        """
+        if not self.is_sqlite:
+            return
+        try:
+            found = Path(str(self.url.database)).stat()
+        except OSError as error:
+            raise StoreError(
+                f"store {self.name} was removed or moved while it was open ({error.strerror})"
+            ) from None
+        file = found.st_dev, found.st_ino
+        if self._file not in (None, file):
+            if not self.follow:
+                raise StoreError(
+                    f"store {self.name} was replaced by another file while it was open; run the "
+                    "same command again"
+                )
+            self.engine.dispose()
+        self._file = file
 
     def only_read(self) -> None:
         """Read the SQLite file where nothing can be written: not even SQLite's own lock file.
@@ -129,6 +158,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads."""
+        self.check_file()
         with self.explained(), self.engine.connect() as connection:
             yield connection
         self._check_still()
@@ -136,6 +166,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """As `reading`, and all of its queries see the store as it is at the first of them."""
+        self.check_file()
         with self.explained(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")

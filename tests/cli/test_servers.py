@@ -150,6 +150,9 @@ def test_the_pages_commands_run_as_they_stand(server, caplog, capsys):
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search(r"stopped at [\d,]+ tokens, as --max-tokens 2000 asks; .* goes on from", line)
     kept = len(debates(runs=["bounded"]))
+    capsys.readouterr()
+    assert run(["runs", "bounded"]) == 0
+    assert re.search(r"^  \d+ debates begun, \d+ complete$", capsys.readouterr().out, re.MULTILINE)
     assert kept < 40
     more = [word for word in at(server, bounded) if word not in ("--max-tokens", "2000")]
     assert call(more) == 0
