@@ -10,6 +10,7 @@ be run as a template.
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ from oversight.types import (
     Verdict,
     View,
 )
+
+logger = logging.getLogger("oversight.agents")
 
 
 class WordSettings(PromptedSettings):
@@ -139,10 +142,35 @@ class SpeakerPrompts:
     after_notes: Template = AFTER_NOTES
 
     @classmethod
-    def of(cls, config: PromptedSettings, speech: str, notes: str, rules: str = "rules") -> Self:
-        """The instructions that an agent's settings have under these names."""
+    def of(cls, config: SpeechSettings, speech: str, notes: str, rules: str = "rules") -> Self:
+        """The instructions that an agent's settings have under these names.
+
+        Words of the user's that are never sent with these settings are told on the log.
+        """
+        _tell_unsent(config, speech, notes)
         named = (config.template(name) for name in (rules, notes, speech, "after_notes"))
         return cls(*named)
+
+
+def _tell_unsent(config: SpeechSettings, speech: str, notes: str) -> None:
+    """Tell of a template that was replaced, and that only the other value of `reasoning` asks for.
+
+    Where words for both values were given, one set of them is meant to rest.
+    """
+    with_notes = [name for name in (notes, "after_notes") if name in config.prompts]
+    agent = config.templates().agent
+    if config.reasoning and speech in config.prompts and not with_notes:
+        logger.warning(
+            "%s.prompts.%s is never sent: behind private notes (%s.reasoning = true) %s and "
+            "after_notes ask instead; replace these, or set %s.reasoning = false",
+            *(agent, speech, agent, notes, agent),
+        )
+    elif not config.reasoning and with_notes and speech not in config.prompts:
+        logger.warning(
+            "%s.prompts.%s is never sent: without private notes (%s.reasoning = false) %s asks "
+            "for all; replace that, or leave reasoning out",
+            *(agent, with_notes[0], agent, speech),
+        )
 
 
 class Speaker:
