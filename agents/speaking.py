@@ -10,7 +10,6 @@ be run as a template.
 
 from __future__ import annotations
 
-import logging
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from pydantic import Field, model_validator
 from oversight import constitutions
 from oversight.agents._calls import ATTEMPTS, Calls, needed, notes_in, seed_for
 from oversight.agents.judging import labels
-from oversight.agents.prompting import AgentPrompt, PromptedSettings
+from oversight.agents.prompting import AgentPrompt, PromptedSettings, tell_unsent
 from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.models import DIGEST_CHARS
@@ -46,8 +45,6 @@ from oversight.types import (
     Verdict,
     View,
 )
-
-logger = logging.getLogger("oversight.agents")
 
 
 class WordSettings(PromptedSettings):
@@ -160,17 +157,17 @@ def _tell_unsent(config: SpeechSettings, speech: str, notes: str) -> None:
     with_notes = [name for name in (notes, "after_notes") if name in config.prompts]
     agent = config.templates().agent
     if config.reasoning and speech in config.prompts and not with_notes:
-        logger.warning(
-            "%s.prompts.%s is never sent: behind private notes (%s.reasoning = true) %s and "
-            "after_notes ask instead; replace these, or set %s.reasoning = false",
-            *(agent, speech, agent, notes, agent),
+        advice = (
+            f"behind private notes ({agent}.reasoning = true) {notes} and after_notes ask instead; "
+            f"replace these, or set {agent}.reasoning = false"
         )
+        tell_unsent(config, speech, advice)
     elif not config.reasoning and with_notes and speech not in config.prompts:
-        logger.warning(
-            "%s.prompts.%s is never sent: without private notes (%s.reasoning = false) %s asks "
-            "for all; replace that, or leave reasoning out",
-            *(agent, with_notes[0], agent, speech),
+        advice = (
+            f"without private notes ({agent}.reasoning = false) {speech} asks for all; replace "
+            "that, or leave reasoning out"
         )
+        tell_unsent(config, with_notes[0], advice)
 
 
 class Speaker:

@@ -426,6 +426,19 @@ def settings(data: dict[str, Any], **changes: Any) -> RunSettings:
 
 
 @pytest.mark.parametrize(
+    ("agent", "words"), [("judge", "Say why."), ("rater", "Why: {{ question }}")]
+)
+def test_a_rationale_that_is_not_asked_for_is_told(
+    agent: str, words: str, noting: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for is_asked in (True, False):
+        settings = {"prompts": {"rationale": words}, "rationale": is_asked}
+        build_agent(AgentSpec(agent=agent, settings=settings), noting())
+    [record] = caplog.records
+    assert f"{agent}.prompts.rationale is never sent" in record.getMessage()
+
+
+@pytest.mark.parametrize(
     ("settings", "told"),
     [
         ({"prompts": {"speech": "{{ label }}!"}}, "debater.prompts.speech is never sent: behind"),
