@@ -78,7 +78,10 @@ CONNECT_TIMEOUT_S = 10
 LOST_AFTER_S = 30
 """A PostgreSQL server from which nothing comes back for so long is gone: a network that drops
 packets says nothing, and the system would wait for a quarter of an hour."""
-WAL_PAGES = 16_000
+PAGE_BYTES = 8192
+"""Size of a page of a new SQLite file. A body takes kilobytes, and a transaction writes many: each
+page is a call of the system into the log, and another one out of it."""
+WAL_PAGES = 8000
 """Pages the write-ahead log may grow to before it is copied back: 64 MB. A page of an index changes
 in many transactions, and is copied once for all of them."""
 
@@ -314,6 +317,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
     # Text that is no UTF-8 comes as bytes, so that the row that holds it can be named.
     connection.text_factory = NotText.unless_text
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is still empty
     connection.execute("PRAGMA foreign_keys = ON")
     # In WAL mode a killed process loses nothing that was committed; a power cut may lose
     # the last transactions, but leaves the file whole.
