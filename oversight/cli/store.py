@@ -356,7 +356,7 @@ def _shelves(
         except StoreError as error:
             if is_named:
                 raise
-            refused.append(error)
+            refused += [error]
             continue
         opened = stack.enter_context(found)
         index = Index(opened)
