@@ -21,7 +21,13 @@ from oversight.agents.judging import (
     labels,
     settled,
 )
-from oversight.agents.prompting import AgentPrompt, AgentPrompts, PromptedSettings, leading
+from oversight.agents.prompting import (
+    AgentPrompt,
+    AgentPrompts,
+    PromptedSettings,
+    leading,
+    tell_unsent,
+)
 from oversight.agents.speaking import plain, shared_parts
 from oversight.text.prompts import Safe, Template
 from oversight.types import (
@@ -76,6 +82,8 @@ class Judge:
     def __init__(self, config: Config, engine: Engine | None) -> None:
         self.config = config
         self.engine = needed(engine, self.name)
+        if "rationale" in config.prompts and not config.rationale:
+            tell_unsent(config, "rationale", "judge.rationale = true asks for one")
         self.rules = rules(config.constitution, config.template("rules"))
         self.response_rules = rules(config.constitution, config.template("response_rules"))
         self.question, self.rationale = config.template("question"), config.template("rationale")

@@ -12,6 +12,7 @@ call and a server's prefix cache holds.
 
 from __future__ import annotations
 
+import logging
 import operator
 import re
 import tomllib
@@ -30,6 +31,7 @@ from oversight.errors import PromptError
 from oversight.registry import nearest, shortened
 from oversight.text.prompts import Template, first_mark, parsed
 
+logger = logging.getLogger("oversight.agents")
 _KNOWN_NODES = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.If, nodes.Const),
     *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not),
@@ -157,6 +159,11 @@ class PromptedSettings(Settings):
         if name not in self.prompts:
             return own.template
         return own.own(self.prompts[name], f"{declared.agent}.{name}")
+
+
+def tell_unsent(config: PromptedSettings, name: str, advice: str) -> None:
+    """Tell on the log that a template of the user's is never sent with these settings."""
+    logger.warning("%s.prompts.%s is never sent: %s", config.templates().agent, name, advice)
 
 
 def declared(agent: str) -> AgentPrompts:

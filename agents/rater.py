@@ -18,7 +18,13 @@ from pydantic import Field
 
 from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
 from oversight.agents.judging import BeliefRequest, ChoiceReader, labels
-from oversight.agents.prompting import AgentPrompt, AgentPrompts, PromptedSettings, leading
+from oversight.agents.prompting import (
+    AgentPrompt,
+    AgentPrompts,
+    PromptedSettings,
+    leading,
+    tell_unsent,
+)
 from oversight.agents.speaking import plain, shared_parts, turn_part
 from oversight.errors import ProtocolError
 from oversight.text.prompts import Safe, Template
@@ -113,6 +119,8 @@ class Rater:
         self.config = config
         self.engine = needed(engine, self.name)
         self.reader = ChoiceReader(self.engine, self.name)
+        if "rationale" in config.prompts and not config.rationale:
+            tell_unsent(config, "rationale", "rater.rationale = true asks for one")
         self.template = {name: config.template(name) for name in TEMPLATES.prompts}
 
     async def act(self, view: View) -> Draft:

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from oversight import constitutions
 from oversight.agents._calls import ATTEMPTS, Calls, needed, notes_in, seed_for
 from oversight.agents.judging import labels
-from oversight.agents.prompting import AgentPrompt, PromptedSettings
+from oversight.agents.prompting import AgentPrompt, PromptedSettings, tell_unsent
 from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.models import DIGEST_CHARS
@@ -139,10 +139,35 @@ class SpeakerPrompts:
     after_notes: Template = AFTER_NOTES
 
     @classmethod
-    def of(cls, config: PromptedSettings, speech: str, notes: str, rules: str = "rules") -> Self:
-        """The instructions that an agent's settings have under these names."""
+    def of(cls, config: SpeechSettings, speech: str, notes: str, rules: str = "rules") -> Self:
+        """The instructions that an agent's settings have under these names.
+
+        Words of the user's that are never sent with these settings are told on the log.
+        """
+        _tell_unsent(config, speech, notes)
         named = (config.template(name) for name in (rules, notes, speech, "after_notes"))
         return cls(*named)
+
+
+def _tell_unsent(config: SpeechSettings, speech: str, notes: str) -> None:
+    """Tell of a template that was replaced, and that only the other value of `reasoning` asks for.
+
+    Where words for both values were given, one set of them is meant to rest.
+    """
+    with_notes = [name for name in (notes, "after_notes") if name in config.prompts]
+    agent = config.templates().agent
+    if config.reasoning and speech in config.prompts and not with_notes:
+        advice = (
+            f"behind private notes ({agent}.reasoning = true) {notes} and after_notes ask instead; "
+            f"replace these, or set {agent}.reasoning = false"
+        )
+        tell_unsent(config, speech, advice)
+    elif not config.reasoning and with_notes and speech not in config.prompts:
+        advice = (
+            f"without private notes ({agent}.reasoning = false) {speech} asks for all; replace "
+            "that, or leave reasoning out"
+        )
+        tell_unsent(config, with_notes[0], advice)
 
 
 class Speaker:

@@ -2,14 +2,14 @@
 
 Prompts are read from a file one after the other, answered, criticised by a principle and revised
 over a simulated engine (no latency), with everything in: graph, prompts, defects, durable store.
-Process CPU a call, as it comes and with large transactions; and the memory of a job of 1,000
-prompts beside one of many more.
+Process CPU a call, as it comes and with large transactions, beside a turn of bare LangGraph (see
+orchestration.py) in the same run; and the memory of a job of 1,000 prompts beside one of many more.
 
     python benchmarks/jobs.py
     python benchmarks/jobs.py --most 100000        # as the bar says; an hour or so
 
-Bars: at most 1.0 ms of CPU a call, 0.3 ms with large transactions; memory grows by less than 50 MB
-from the small job to the large one.
+Bars: at most 1.0 ms of CPU a call, 0.3 ms with large transactions, where a turn of bare LangGraph
+takes 0.25 ms; memory grows by less than 50 MB from the small job to the large one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 from zlib import crc32
 
 import psutil
+from orchestration import bare_call, bare_langgraph, cpu_ms_a_turn
 
 from oversight import protocols
 from oversight.config import (
@@ -55,7 +57,10 @@ CHARS_A_TOKEN = 4
 IDS = tuple(range(200_000))
 LOGPROBS = (-0.75,) * 2_000
 BAR_MS, BAR_BATCH_MS, BAR_MB = 1.0, 0.3, 50.0
+PEER_MS = 0.25
+"""A turn of bare LangGraph on the machine that the bars are of."""
 FEW = 1_000
+IN_FLIGHT = 256
 WARM_UP = 50
 BATCH = TransactionSettings(writes=4096, wait_s=0.25)
 CALLS_A_PROMPT = 4
@@ -155,16 +160,25 @@ def job(num_prompts: int, batch: bool) -> dict[str, float]:
             start = time.process_time()
             planned = plan(stream_questions(spec), [protocols.load("constitutional")], actors.specs)
             done = asyncio.run(
-                run_debates(planned, Runtime(store, actors), concurrency=256, on_progress=look)
+                run_debates(
+                    planned, Runtime(store, actors), concurrency=IN_FLIGHT, on_progress=look
+                )
             )
         cpu = time.process_time() - start
     assert done.done == num_prompts, done
     return {"ms": 1e3 * cpu / (num_prompts * CALLS_A_PROMPT), "mb": most / 1e6}
 
 
-def measured(num_prompts: int, batch: bool) -> dict[str, float]:
+def peer(num_debates: int) -> dict[str, float]:
+    """CPU a turn of bare LangGraph with as many calls in flight."""
+    for number in (WARM_UP, num_debates):
+        cpu = cpu_ms_a_turn(number, bare_langgraph(number, IN_FLIGHT, bare_call()))
+    return {"ms": cpu}
+
+
+def measured(num_prompts: int, *kind: str) -> dict[str, float]:
     """The same in a process of its own."""
-    words = [sys.executable, __file__, "--one", str(num_prompts), *(["--batch"] if batch else [])]
+    words = [sys.executable, __file__, "--one", str(num_prompts), *kind]
     found = subprocess.run(words, capture_output=True, text=True, check=True)
     result: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
     return result
@@ -176,16 +190,33 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10_000, help="prompts of the large job")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--batch", action="store_true", help=argparse.SUPPRESS)
+    kind = parser.add_mutually_exclusive_group()
+    for name in ("--batch", "--each", "--peer"):
+        kind.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
-        print(json.dumps(run(arguments.one, arguments.batch)))
+        one = arguments.one
+        print(json.dumps(peer(one) if arguments.peer else run(one, arguments.batch)))
         return
-    for batch, bar in ((False, BAR_MS), (True, BAR_BATCH_MS)):
-        times = [measured(FEW, batch)["ms"] for _ in range(arguments.repeats)]
-        name = "large transactions" if batch else "as it comes"
-        print(f"{name:<20} {min(times):.3f} ms of CPU a call   (bar: {bar} ms)")
-    small, large = measured(FEW, True)["mb"], measured(arguments.most, True)["mb"]
+    kinds = {"bare LangGraph": "--peer", "as it comes": "--each", "large transactions": "--batch"}
+    bars = {"as it comes": BAR_MS, "large transactions": BAR_BATCH_MS}
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(arguments.repeats):
+        for name, kind in kinds.items():
+            times[name].append(measured(FEW, kind)["ms"])
+    beside = min(times["bare LangGraph"])
+    for name, found in times.items():
+        share = (
+            f": {min(found) / beside:.2f} of it   (bar: {bars[name]} ms beside {PEER_MS}: "
+            f"{bars[name] / PEER_MS:.1f})"
+            if name in bars
+            else ""
+        )
+        print(
+            f"{name:<20} {min(found):.3f} ms of CPU a call at best, median {median(found):.3f}"
+            + share
+        )
+    small, large = measured(FEW, "--batch")["mb"], measured(arguments.most, "--batch")["mb"]
     print(
         f"memory               {small:.0f} MB over {FEW:,} prompts, {large:.0f} MB over "
         f"{arguments.most:,}: {large - small:+.0f} MB   (bar: {BAR_MB:.0f} MB)"

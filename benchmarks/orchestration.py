@@ -163,6 +163,24 @@ class Simulated:
         """Holds nothing."""
 
 
+def bare_call() -> Callable[[], Awaitable[None]]:
+    """A call of the simulated engine with nothing around it."""
+    engine = Simulated()
+    parts = ("A sentence of the source. " * 300, "The role.")
+    prompt = Prompt(
+        messages=(
+            Message(role="system", parts=("The rules.",)),
+            Message(role="user", parts=parts),
+        )
+    )
+    request = Request(prompt=prompt, sampling=Sampling())
+
+    async def call() -> None:
+        await engine.generate([request])
+
+    return call
+
+
 async def bare_asyncio(
     num_debates: int, concurrency: int, call: Callable[[], Awaitable[None]]
 ) -> None:
@@ -330,18 +348,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     number, concurrency = options.debates, options.concurrency
-    engine = Simulated()
-    parts = ("A sentence of the source. " * 300, "The role.")
-    prompt = Prompt(
-        messages=(
-            Message(role="system", parts=("The rules.",)),
-            Message(role="user", parts=parts),
-        )
-    )
-    request = Request(prompt=prompt, sampling=Sampling())
-
-    async def call() -> None:
-        await engine.generate([request])
+    call = bare_call()
 
     with tempfile.TemporaryDirectory() as folder:
         fresh = count(1)

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from html import escape
 from typing import Any, Self, TypeVar, overload
 
 from oversight.agents import roles
@@ -39,7 +40,7 @@ from oversight.protocols import load as load_protocol
 from oversight.reporting.transcripts import verdicts
 from oversight.store import Store
 from oversight.store.runs import start_of
-from oversight.text.terminal import visible
+from oversight.text.terminal import can_redraw, visible
 from oversight.types import Debate, Preference, PromptRecord, Question, Role, RunStart, Transcript
 
 T = TypeVar("T")
@@ -146,6 +147,13 @@ class ShownTranscript(Transcript):
             lines.append(f"{judge}: {said}{known}")
         return visible("\n".join(lines))
 
+    def _repr_html_(self) -> str:
+        """The page that `oversight view` shows of it, in a frame of its own."""
+        from oversight.reporting.rendering import transcript_alone
+        from oversight.reporting.transcripts import page_of
+
+        return _frame(transcript_alone(page_of(self)))
+
 
 @dataclass(frozen=True)
 class ShownReport(Report):
@@ -169,17 +177,23 @@ class ShownReport(Report):
         from rich.console import Console
 
         written = io.StringIO()
-        Console(file=written, width=WIDTH).print(self)
+        # Elsewhere than in the file rich would print it in a notebook.
+        Console(file=written, width=WIDTH, force_jupyter=False).print(self)
         return written.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         """The page that `oversight report --html` writes, in a frame of its own."""
-        from html import escape
-
         from oversight.evals.rendering import html
 
-        page = escape(html(self), quote=True)
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
+        return _frame(html(self))
+
+
+def _frame(page: str) -> str:
+    """A page as a frame of a notebook, in which no script runs."""
+    shown = escape(page, quote=True)
+    return (
+        f'<iframe srcdoc="{shown}" sandbox style="width: 100%; height: 40em; border: 0"></iframe>'
+    )
 
 
 def debate(
@@ -457,7 +471,7 @@ def _shown(what: str, total: int, wanted: bool) -> Iterator[Callable[[DebateProg
 
     columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), Remaining()
     console = Console(stderr=True)
-    is_seen = wanted and (console.is_terminal or console.is_jupyter)
+    is_seen = wanted and can_redraw(console)
     with Progress(*columns, console=console, transient=True, disable=not is_seen) as shown:
         task = shown.add_task(what, total=total)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import oversight as ov
 from oversight.errors import ConfigError, ProtocolError
 from oversight.store import Store
+from oversight.text.terminal import can_redraw
 from oversight.types import Question
 
 
@@ -84,6 +88,45 @@ def test_a_report_shows_itself(debates: ov.Transcripts) -> None:
     assert report._repr_html_().startswith("<iframe srcdoc=")
     assert ov.report(debates.store).arms == report.arms
     assert len(report.to_frame()) == len(report.arms) == 2
+
+
+def test_in_a_notebook_a_report_is_text_where_it_is_printed_and_no_bar_is_drawn(
+    debates: ov.Transcripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = debates.report()
+    outside = str(report)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    assert str(report) == outside
+    assert not can_redraw(Console(stderr=True))
+    assert ov.debate([debates[0].question], store=debates.store).ids
+
+
+def test_a_transcript_shows_itself_in_a_notebook_as_the_viewer_does(
+    tmp_path: Path, questions: list[Question]
+) -> None:
+    hostile = "<script>document.title='seen'</script> \u202eetihw"
+    asked = [questions[0].model_copy(update={"id": "h", "text": hostile})]
+    [shown] = ov.debate(asked, store=str(tmp_path / "h.db"))
+    found = re.fullmatch(
+        r'<iframe srcdoc="([^"<>]*)" sandbox style="[^"]*"></iframe>', shown._repr_html_()
+    )
+    assert found
+    page = unescape(found[1])
+    assert shown.turns[0].text.split("<quote>")[0].strip() in unescape(page)
+    assert "<script" not in page
+    assert "\u202e" not in page
+    assert "<style>" in page
+    anchors = re.findall(r'href="([^"]*)"', page)
+    assert {each for each in anchors if not each.startswith("#")} == {"about:srcdoc"}
+    assert {each[1:] for each in anchors if each.startswith("#")} <= set(
+        re.findall(r'id="([^"]*)"', page)
+    )
+
+
+def test_a_frame_of_what_is_no_table_names_the_tables(debates: ov.Transcripts) -> None:
+    with pytest.raises(ConfigError, match=r"'seeds': a report has none .*: arms, "):
+        debates.report().to_frame("seeds")
 
 
 def test_a_frame_has_a_row_for_each_judgment(debates: ov.Transcripts) -> None:

@@ -133,10 +133,20 @@ def _row(run: StoredRun, tokens: RunTokens) -> tuple[str, ...]:
         run.starts[0].action,
         ", ".join(run.models) or "–",
         ", ".join(map(str, run.seeds)) or "–",
-        f"{run.num_complete:,}/{run.num_debates:,}" if run.num_debates else "–",
+        _debates(run) if run.num_debates else "–",
         f"{people:,}" if people else "–",
         compact(tokens.prompt + tokens.completion) if tokens.calls else "–",
     )
+
+
+def _debates(run: StoredRun) -> str:
+    """Complete debates; where the run was stopped, and those that it had begun by then.
+
+    A store holds none that were only planned, so their number is not known here.
+    """
+    if run.num_complete == run.num_debates:
+        return f"{run.num_complete:,}"
+    return f"{run.num_complete:,} of {run.num_debates:,} begun"
 
 
 def _print_one(run: StoredRun, tokens: RunTokens) -> None:
@@ -147,7 +157,8 @@ def _print_one(run: StoredRun, tokens: RunTokens) -> None:
         typer.echo(visible(text, newlines=False))
 
     say(run.name + "".join(f"  {name}={value}" for name, value in run.tags.items()))
-    say(f"  {count(run.num_debates, 'debate')}, {run.num_complete:,} complete")
+    begun = "" if run.num_complete == run.num_debates else " begun"
+    say(f"  {count(run.num_debates, 'debate')}{begun}, {run.num_complete:,} complete")
     if _is_unanswered(run, tokens):
         say(f"  {UNANSWERED}")
     if run.num_judgments or run.num_ratings:

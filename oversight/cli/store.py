@@ -261,7 +261,7 @@ def view(
     token_asked = server.token_for(host, token)
     stores, folders = _places(places)
     with ExitStack() as stack:
-        shelves = _shelves(stores, stack)
+        shelves, refused = _shelves(stores, stack)
         listening = stack.enter_context(server.listen(host, port))
         bound = listening.getsockname()[1]
 
@@ -277,6 +277,10 @@ def view(
                 looked = time.monotonic(), FoldersFound(runs, [], experiments)
             return looked[1]
 
+        if refused and not (shelves or there().runs or there().experiments):
+            raise refused[0]
+        for each in refused:
+            typer.echo(visible(f"Left out: {each}", newlines=False), err=True)
         viewer = server.Viewer(
             shelves,
             lambda: named_folders(there().runs),
@@ -290,8 +294,8 @@ def view(
         server.serve(app, listening)
 
 
-def _places(given: Sequence[str] | None) -> tuple[list[str], list[Path]]:
-    """Stores, and folders in which runs are looked for.
+def _places(given: Sequence[str] | None) -> tuple[dict[str, bool], list[Path]]:
+    """Stores, each with True if it was named itself, and folders in which runs are looked for.
 
     Raises:
         ConfigError: A place is none of both, or there is nothing to view.
@@ -299,7 +303,7 @@ def _places(given: Sequence[str] | None) -> tuple[list[str], list[Path]]:
     from oversight.errors import ConfigError
     from oversight.reporting.runs import find
 
-    stores: list[str] = []
+    stores: dict[str, bool] = {}
     folders: list[Path] = []
     named = given or [each for each in (DEFAULT_STORE, str(RUNS)) if Path(each).exists()]
     if not named:
@@ -310,7 +314,7 @@ def _places(given: Sequence[str] | None) -> tuple[list[str], list[Path]]:
     for place in named:
         path = Path(place).expanduser()
         if "://" in place or not path.is_dir():
-            stores.append(place)
+            stores[place] = True
             continue
         found = find(path)
         if not found.runs and not found.stores and given:
@@ -318,13 +322,22 @@ def _places(given: Sequence[str] | None) -> tuple[list[str], list[Path]]:
                 f"{place}: no store (*.db) and no training run is in this folder; name a store's "
                 "file or the folder of a run"
             )
-        stores += [str(each) for each in found.stores]
+        for each in found.stores:
+            stores.setdefault(str(each), False)
         folders.append(path)
-    return list(dict.fromkeys(stores)), folders
+    return stores, folders
 
 
-def _shelves(stores: Sequence[str], stack: object) -> dict[str, Shelf]:
-    """The stores with their indexes, by the shortest names that tell them apart."""
+def _shelves(
+    stores: Mapping[str, bool], stack: object
+) -> tuple[dict[str, Shelf], list[StoreError]]:
+    """The stores with their indexes, by the shortest names that tell them apart.
+
+    With them, the reasons why files that were only found in a folder cannot be viewed.
+
+    Raises:
+        StoreError: A store that was named itself cannot be viewed.
+    """
     from contextlib import ExitStack
 
     from oversight.reporting.index import Index
@@ -334,17 +347,25 @@ def _shelves(stores: Sequence[str], stack: object) -> dict[str, Shelf]:
 
     assert isinstance(stack, ExitStack)
     shelves: dict[str, Shelf] = {}
+    refused: list[StoreError] = []
     files = [Path(place) for place in stores if "://" not in place]
     names = {path: name for name, path in named_folders(files).items()}
-    for place in stores:
-        opened = stack.enter_context(Records.open(place, create=False, only_read=True))
+    for place, is_named in stores.items():
+        try:
+            found = Records.open(place, create=False, only_read=True, follow=True)
+        except StoreError as error:
+            if is_named:
+                raise
+            refused += [error]
+            continue
+        opened = stack.enter_context(found)
         index = Index(opened)
         stack.callback(index.close)
         index.start()
         shelves[without_password(place) if "://" in place else names[Path(place).resolve()]] = (
             Shelf(opened, index)
         )
-    return shelves
+    return shelves, refused
 
 
 def show(

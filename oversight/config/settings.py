@@ -147,7 +147,7 @@ def describe(
         if meant is not None:
             here = ".".join([inside] * bool(inside) + [meant])
             return f"{file}unknown setting {setting!r}. Here it is called {here!r}.{more}"
-        known = _fields_at(model, first["loc"][:-1])
+        known = list(_fields_of(model, first["loc"][:-1]))
         hint = nearest(str(loc[-1]), known)
         if further_in := _further_in(model, loc, known):
             hint = further_in + "".join(hint.partition(" Known:")[1:])
@@ -209,15 +209,18 @@ def in_words(detail: ErrorDetails) -> str:
     return f"give {wanted}" if wanted else detail["msg"].removeprefix("Value error, ")
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the model at `loc` below `model`, as far as it can be followed."""
-    current: Any = model
-    for part in loc:
-        fields = getattr(current, "model_fields", {})
+def _fields_of(model: type[BaseModel], loc: tuple[int | str, ...]) -> dict[str, Any]:
+    """The fields of the model at `loc` below `model`; none where it cannot be followed."""
+    fields: dict[str, Any] = model.model_fields
+    parts = iter(loc)
+    for part in parts:
         if part not in fields:
-            return []
-        current = _inner_model(fields[part].annotation)
-    return list(getattr(current, "model_fields", {}))
+            return {}
+        annotation = fields[str(part)].annotation
+        fields = getattr(_inner_model(annotation), "model_fields", {})
+        if get_origin(annotation) in (dict, tuple, list):
+            next(parts, None)  # a key of the user's own, or a place in a list
+    return fields
 
 
 SURE = 0.75
@@ -230,7 +233,7 @@ def _further_in(model: type[BaseModel], loc: tuple[int | str, ...], known: list[
     found = dict[str, str]()
     for field in known:
         place = (*loc[:-1], field)
-        names = _keys_at(model, place) or _fields_at(model, place)
+        names = _keys_at(model, place) or list(_fields_of(model, place))
         found |= {each: f"{field}.{each}" for each in names if each not in found}
     close = difflib.get_close_matches(name, found, n=1, cutoff=SURE)
     if not close or difflib.get_close_matches(name, known, n=1, cutoff=SURE):
@@ -241,10 +244,10 @@ def _further_in(model: type[BaseModel], loc: tuple[int | str, ...], known: list[
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys that the table at `loc` takes, where these are chosen from a few."""
-    current: Any = model
-    for part in loc[:-1]:
-        current = _inner_model(current.model_fields[part].annotation)
-    annotation = current.model_fields[loc[-1]].annotation
+    fields = _fields_of(model, loc[:-1])
+    if loc[-1] not in fields:
+        return []
+    annotation = fields[str(loc[-1])].annotation
     keys = get_args(annotation)[:1] if get_origin(annotation) is dict else ()
     is_chosen = bool(keys) and isinstance(keys[0], type) and issubclass(keys[0], Enum)
     return [str(each.value) for each in keys[0]] if is_chosen else []

@@ -418,10 +418,16 @@ def to_frame(report: Report, table: str = "arms") -> Any:
         ConfigError: The report has no such table.
         MissingDependencyError: pandas is not installed.
     """
-    known = [each.name for each in fields(report) if str(each.type).startswith("tuple[")]
+    plain = ("tuple[str", "tuple[int")
+    known = [
+        each.name
+        for each in fields(report)
+        if str(each.type).startswith("tuple[") and not str(each.type).startswith(plain)
+    ]
     if table not in known:
         raise ConfigError(
-            f"table {table!r}: a report has none of that name.{nearest(table, known)}"
+            f"table {table!r}: a report has none of that name.{nearest(table, known)} Those of "
+            f"this report: {', '.join(frames(report))}"
         )
     return frame_of(frames(report).get(table, []))
 

@@ -48,6 +48,8 @@ MORE_FACETS = (
 """Filters that only links use: those behind the numbers of a report."""
 OF_A_RULING = ("verdict", "result", "unseen", "flips")
 """Facets that, together with a judge, are asked of that judge's own ruling."""
+LIST_PARAMS = {*FACETS, *MORE_FACETS, *OF_A_RULING, "q", "before", "after", "store", "token"}
+"""All that may stand in the address of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class ListQuery:
 
     @classmethod
     def parse(cls, params: Iterable[tuple[str, str]]) -> ListQuery:
-        """The query of a query string's (name, value) pairs; what is unknown is left out."""
+        """The query of a query string's (name, value) pairs; names of `LIST_PARAMS` alone count."""
         filters, numbers, words = [], {}, ""
         for name, value in params:
             if name in FACETS or name in MORE_FACETS or name in OF_A_RULING:

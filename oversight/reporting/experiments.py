@@ -8,7 +8,7 @@ with links to the training runs and debates behind them.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,17 +177,16 @@ def _groups(
     }
     for key in sorted(one.keys() & two.keys()):
         left, right = one[key], two[key]
-        words = [_outcome(each) for each in (left, right)]
-        is_right = [all(seen.right is True for seen in each) for each in (left, right)]
-        kind = (
-            "the same in both"
-            if words[0] == words[1]
-            else "right in the first, not in the second"
-            if is_right[0]
-            else "right in the second, not in the first"
-            if is_right[1]
-            else "otherwise different"
-        )
+        found = [_kinds(each) for each in (left, right)]
+        # Of so many rulings each: a run may have held a debate on a question more than once.
+        shares = [{word: num / each.total() for word, num in each.items()} for each in found]
+        words = [_outcome(each) for each in found]
+        is_right = [set(each) == {"right"} for each in found]
+        kind = "otherwise different"
+        if shares[0] == shares[1]:
+            kind = "the same in both"
+        elif any(is_right):
+            kind = list(kinds)[is_right.index(True)]
         ids = [tuple(dict.fromkeys(seen.debate_id for seen in each)) for each in (left, right)]
         text = first.questions[ids[0][0]]
         kinds[kind].append(QuestionPair(text, key[0], ids[0], ids[1], words[0], words[1]))
@@ -196,16 +195,18 @@ def _groups(
             yield kind, len(pairs), tuple(pairs[:MAX_LISTED])
 
 
-def _outcome(seen: Iterable[Observation]) -> str:
+def _kinds(seen: Iterable[Observation]) -> Counter[str]:
+    """Number of rulings on one question by their kind, in words."""
+    named = {True: "right", False: "wrong"}
+    words = (each.verdict.value if each.right is None else named[each.right] for each in seen)
+    return Counter("INVALID" if word == "invalid" else word for word in words)
+
+
+def _outcome(kinds: Counter[str]) -> str:
     """Rulings on one question in words, each kind with its number if there are several."""
-    found: dict[str, int] = defaultdict(int)
-    for each in seen:
-        word = {True: "right", False: "wrong", None: each.verdict.value}[each.right]
-        found["INVALID" if word == "invalid" else word] += 1
-    several = sum(found.values()) > 1
-    return ", ".join(
-        f"{number} {word}" if several else word for word, number in sorted(found.items())
-    )
+    if kinds.total() == 1:
+        return next(iter(kinds))
+    return ", ".join(f"{number} {word}" for word, number in sorted(kinds.items()))
 
 
 FACTS = ("tags", "models", "seeds", "git", "versions", "settings")

@@ -20,9 +20,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from oversight.reporting.pages import (
-    BeliefChart,
-)
+from oversight.reporting.pages import BeliefChart, TranscriptPage
 from oversight.text.numbers import compact, unbroken
 from oversight.text.terminal import visible
 
@@ -286,6 +284,18 @@ class ServerLinks:
         return path + (f"?{query}" if query else "") + (f"#{anchor}" if anchor else "")
 
 
+class NoLinks:
+    """Addresses in a page that stands alone: there are none, and what would lead on is left out."""
+
+    is_static = True
+
+    def asset(self, *_: object, **__: object) -> str:
+        """None."""
+        return ""
+
+    transcript = call = listing = compare = run = experiment = stored_runs = asset
+
+
 @lru_cache
 def asset(name: str) -> bytes:
     """The content of a file of style or script."""
@@ -337,3 +347,16 @@ def render(template: str, links: Links, **values: Any) -> str:
     """A page of this template."""
     page = _environment().get_template(template).render(links=links, **values)
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def transcript_alone(page: TranscriptPage) -> str:
+    """A transcript as one page with its style in it, for a frame of a notebook."""
+    return render(
+        "transcript.html",
+        NoLinks(),
+        layout="alone.html",
+        style=Markup(asset("view.css").decode()),
+        page=page,
+        drawn=None if page.chart is None else belief_plot(page.chart),
+        store_address="",
+    )

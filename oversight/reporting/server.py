@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oversight.errors import ConfigError, OversightError, StoreError
 from oversight.reporting import rendering
-from oversight.reporting.entries import FACETS, ListQuery
+from oversight.reporting.entries import FACETS, LIST_PARAMS, ListQuery
 from oversight.reporting.index import Index, Progress
 from oversight.reporting.pages import call_page, compare_page, probability
 from oversight.reporting.rendering import ServerLinks, belief_plot, render
@@ -173,6 +173,9 @@ class Viewer:
         if not self._shelves and (there := next(iter(self._sections("", self._links(""))), None)):
             return RedirectResponse(there[1])
         name, shelf = self._shelf(request)
+        for given in sorted({*request.query_params} - LIST_PARAMS):
+            advice = f"There is: {', '.join(FACETS)}."
+            raise NotThere(f"No list has a filter {given!r}.", advice)
         shelf.index.wait_for_first(FIRST_WAIT_S)
         query = ListQuery.parse(request.query_params.multi_items())
         listing = shelf.index.listing(query)
@@ -345,10 +348,8 @@ class Viewer:
         return Response(rendering.asset(name), media_type=rendering.ASSETS[name], headers=kept)
 
     def _nothing(self, request: Request) -> Response:
-        raise NotThere(
-            f"Nothing is at {request.url.path!r}.",
-            "Begin at the list of debates, or check the link.",
-        )
+        advice = "Begin at the list of debates, or check the link."
+        raise NotThere(f"Nothing is at {request.url.path!r}.", advice)
 
 
 def _named(name: str, known: Mapping[str, T], noun: str) -> T:

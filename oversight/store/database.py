@@ -75,20 +75,56 @@ def _sqlite(path: str, given: str) -> URL:
 
 BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
-WAL_PAGES = 4000
-"""Pages the write-ahead log may grow to before it is copied back: 16 MB."""
+LOST_AFTER_S = 30
+"""A PostgreSQL server from which nothing comes back for so long is gone: a network that drops
+packets says nothing, and the system would wait for a quarter of an hour."""
+PAGE_BYTES = 8192
+"""Size of a page of a new SQLite file. A body takes kilobytes, and a transaction writes many: each
+page is a call of the system into the log, and another one out of it."""
+WAL_PAGES = 8000
+"""Pages the write-ahead log may grow to before it is copied back: 64 MB. A page of an index changes
+in many transactions, and is copied once for all of them."""
 
 
 class Database:
     """Connections to one store, for reading and for writing."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, follow: bool = False) -> None:
         self.url = url
+        self.follow = follow
+        """A file that was put in the place of the one that was opened is read instead of it."""
         self.name = shown_address(url)
         self.is_sqlite = is_sqlite(url)
         self.engine = _engine(url)
         self._stands_as: tuple[int, int] | None = None
         """Size and time of a file that is read without locks, as it has to stay."""
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the SQLite file."""
+
+    def check_file(self) -> None:
+        """Notice that a SQLite file was removed or replaced: its connections hold the one that was.
+
+        Raises:
+            StoreError: It was removed; or it was replaced, and is not to be followed: what is
+                written would be lost, and what is read would be of two stores.
+        """
+        if not self.is_sqlite:
+            return
+        try:
+            found = Path(str(self.url.database)).stat()
+        except OSError as error:
+            raise StoreError(
+                f"store {self.name} was removed or moved while it was open ({error.strerror})"
+            ) from None
+        file = found.st_dev, found.st_ino
+        if self._file not in (None, file):
+            if not self.follow:
+                raise StoreError(
+                    f"store {self.name} was replaced by another file while it was open; run the "
+                    "same command again"
+                )
+            self.engine.dispose()
+        self._file = file
 
     def only_read(self) -> None:
         """Read the SQLite file where nothing can be written: not even SQLite's own lock file.
@@ -126,6 +162,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads."""
+        self.check_file()
         with self.explained(), self.engine.connect() as connection:
             yield connection
         self._check_still()
@@ -133,6 +170,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """As `reading`, and all of its queries see the store as it is at the first of them."""
+        self.check_file()
         with self.explained(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")
@@ -243,6 +281,7 @@ HINTS: dict[str, str] = {
     "FATAL: role": "check the user's name",
     "failed to resolve host": "check the host's name",
     "connection timeout": "check host and port, and that the server can be reached",
+    "timed out": "the server does not answer; check the network and that it runs",
     "connection to server": "check host, port and database, and that the server runs",
     "out of range": "a number is too large for the store",
     "too large to convert": "a number is too large for the store",
@@ -258,6 +297,10 @@ def _engine(url: URL) -> Engine:
         return engine
     defaults: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
+        "tcp_user_timeout": 1000 * LOST_AFTER_S,
+        "keepalives_idle": LOST_AFTER_S,
+        "keepalives_interval": LOST_AFTER_S // 3,
+        "keepalives_count": 3,
         "client_encoding": "utf8",
         "application_name": "oversight",
     }
@@ -274,6 +317,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
     # Text that is no UTF-8 comes as bytes, so that the row that holds it can be named.
     connection.text_factory = NotText.unless_text
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is still empty
     connection.execute("PRAGMA foreign_keys = ON")
     # In WAL mode a killed process loses nothing that was committed; a power cut may lose
     # the last transactions, but leaves the file whole.

@@ -212,10 +212,7 @@ def prepare(database: Database, *, create: bool, only_read: bool = False) -> Non
                 held_back = True
         if held_back:
             database.only_read()
-    with database.reading() as connection:
-        version = _version(connection)
-        if version is None:
-            _check_unused(database, connection, create)
+    version = _checked_version(database, create)
     _check_known(database, version)
     if version != migrations.HEAD:
         if held_back:
@@ -259,6 +256,19 @@ def _version(connection: Connection) -> str | None:
         return None
     rows = connection.execute(text(f"SELECT version_num FROM {migrations.VERSION_TABLE}"))
     return rows.scalar_one_or_none()
+
+
+def _checked_version(database: Database, create: bool) -> str | None:
+    """The schema's version; None where a store is still to be made.
+
+    Raises:
+        StoreError: It is absent and not to be created, or the database is another program's.
+    """
+    with database.reading() as connection:
+        version = _version(connection)
+        if version is None:
+            _check_unused(database, connection, create)
+    return version
 
 
 def _unused(database: Database) -> StoreError:
@@ -312,6 +322,8 @@ def _prepare_file(database: Database, create: bool) -> None:
         raise StoreError(
             f"store {path}: {error}; check that its folder can be there and that you may use it"
         ) from error
+    if path.exists() and path.stat().st_size:
+        _checked_version(database, create)  # the mode below stays in a file: only in a store's
     with database.explained():
         _set_wal(database)
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -35,6 +36,10 @@ COMPACT_JSON = json.JSONEncoder(separators=(",", ":"))
 STORED_MESSAGES = TypeAdapter(list[tuple[str, list[str]]])
 """Of a prompt's row: (role, part ids) of each message."""
 PART_JSON = json.JSONEncoder(ensure_ascii=False)
+
+
+FORGOTTEN_AT_ONCE = 64
+"""The oldest part, one of so many, of a memory that is full."""
 
 
 class Known:
@@ -63,9 +68,10 @@ class Known:
         self._ids[key] = id_
         self._size += len(key)
         while self._size > self.capacity or len(self._ids) > self.most:
-            oldest = next(iter(self._ids))
-            del self._ids[oldest]
-            self._size -= len(oldest)
+            # Several at once: the search for the oldest passes all places that are empty already.
+            for oldest in tuple(islice(self._ids, len(self._ids) // FORGOTTEN_AT_ONCE + 1)):
+                del self._ids[oldest]
+                self._size -= len(oldest)
 
 
 class RecentBlocks:

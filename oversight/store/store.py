@@ -66,6 +66,7 @@ class Store(Closing):
         *,
         create: bool = True,
         only_read: bool = False,
+        follow: bool = False,
         transactions: TransactionSettings = AS_THEY_COME,
     ) -> Store:
         """The store at a path or URL, created if absent and brought up to the newest schema.
@@ -75,6 +76,8 @@ class Store(Closing):
             create: Make it if it is not there.
             only_read: Nothing will be written: a file on a read-only or full disk, in a folder of
                 others, is read as it is.
+            follow: Read on in a file that was put in the place of the one that was opened; else
+                that is an error.
             transactions: How many concurrent writes are committed together.
 
         Raises:
@@ -82,7 +85,7 @@ class Store(Closing):
             MissingDependencyError: It is on PostgreSQL and psycopg is not installed.
             StoreError: It cannot be opened, or is absent and `create` is False.
         """
-        database = Database(parse_address(url))
+        database = Database(parse_address(url), follow=follow)
         try:
             opening.prepare(database, create=create, only_read=only_read)
         except BaseException:

@@ -303,6 +303,7 @@ class Writer:
         for attempt in range(1, ATTEMPTS + 1):
             with self.database.explained():
                 try:
+                    self.database.check_file()
                     connection = self._connect()
                     with connection.begin():
                         return work(connection)

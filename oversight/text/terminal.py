@@ -17,6 +17,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.style import Style
@@ -113,6 +114,16 @@ def _marks() -> re.Pattern[str]:
 
 def _is_mark(char: str) -> bool:
     return unicodedata.category(char)[0] == "M"
+
+
+def can_redraw(console: Console) -> bool:
+    """True where a bar is drawn again in its place: on a terminal, in a notebook with ipywidgets.
+
+    In a notebook without them each change would leave a warning among the cell's outputs.
+    """
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal
 
 
 def tell(lines: Iterable[str]) -> None:

@@ -425,6 +425,40 @@ def settings(data: dict[str, Any], **changes: Any) -> RunSettings:
     return RunSettings.changed(base, changes)
 
 
+@pytest.mark.parametrize(
+    ("agent", "words"), [("judge", "Say why."), ("rater", "Why: {{ question }}")]
+)
+def test_a_rationale_that_is_not_asked_for_is_told(
+    agent: str, words: str, noting: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for is_asked in (True, False):
+        settings = {"prompts": {"rationale": words}, "rationale": is_asked}
+        build_agent(AgentSpec(agent=agent, settings=settings), noting())
+    [record] = caplog.records
+    assert f"{agent}.prompts.rationale is never sent" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"prompts": {"speech": "{{ label }}!"}}, "debater.prompts.speech is never sent: behind"),
+        (
+            {"prompts": {"after_notes": "Now."}, "reasoning": False},
+            "debater.prompts.after_notes is never sent: without private notes",
+        ),
+        ({"prompts": {"speech": "{{ label }}!"}, "reasoning": False}, ""),
+        ({"prompts": {"notes": "{{ label }}!"}}, ""),
+        ({"prompts": {"notes": "{{ label }}!", "speech": "{{ label }}!"}}, ""),
+        ({"prompts": {"rules": "Speak."}}, ""),
+    ],
+)
+def test_words_that_the_settings_never_send_are_told(
+    settings: dict[str, Any], told: str, noting: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_agent(AgentSpec(agent="debater", settings=settings), noting())
+    assert [record.getMessage()[: len(told)] for record in caplog.records] == [told] * bool(told)
+
+
 def test_one_value_of_a_default_agent_is_set_without_the_rest() -> None:
     one = settings({"debater": {"num_quotes": 1}}).cast()
     assert (one[Role.DEBATER].agent, one[Role.DEBATER].settings) == ("retrieval", {"num_quotes": 1})

@@ -41,6 +41,10 @@ class Mood:
     """Of a status that is not 200, in place of the usual one."""
     varies: bool = False
     """No two speeches are the same."""
+    listed: tuple[str, ...] = ()
+    """Models in the list that a GET answers with; without any, there is no such list."""
+    unlisted: tuple[str, ...] = ()
+    """Models that it answers for as well; with a list, for no others."""
     seen: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -54,11 +58,18 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Mood]:
         def log_message(self, *_: object) -> None:
             """Nothing is logged."""
 
+        def do_GET(self) -> None:
+            if self.path != "/v1/models" or not mood.listed:
+                return self.say(404, {"error": {"message": "not found"}})
+            return self.say(200, {"data": [{"id": name} for name in mood.listed]})
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if self.headers.get("authorization") != f"Bearer {KEY}":
                 return self.say(401, {"error": {"message": "Incorrect API key provided"}})
             mood.seen.append(body)
+            if mood.listed and body["model"] not in mood.listed + mood.unlisted:
+                return self.say(404, {"error": {"message": f"no model {body['model']}"}})
             if mood.num_busy:
                 mood.num_busy -= 1
                 return self.say(429, {"error": {"message": "slow down"}}, ("retry-after", "0"))
@@ -150,6 +161,9 @@ def test_the_pages_commands_run_as_they_stand(server, caplog, capsys):
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search(r"stopped at [\d,]+ tokens, as --max-tokens 2000 asks; .* goes on from", line)
     kept = len(debates(runs=["bounded"]))
+    capsys.readouterr()
+    assert run(["runs", "bounded"]) == 0
+    assert re.search(r"^  \d+ debates begun, \d+ complete$", capsys.readouterr().out, re.MULTILINE)
     assert kept < 40
     more = [word for word in at(server, bounded) if word not in ("--max-tokens", "2000")]
     assert call(more) == 0
@@ -195,6 +209,19 @@ def test_what_every_call_would_meet_ends_the_run_at_once(
     assert named in line
     assert KEY not in line
     assert len(server.seen) <= 2  # both sides of the first debate speak at once
+
+
+def test_a_model_that_the_server_has_not_is_one_line_before_anything_is_recorded(server, capsys):
+    server.listed, server.unlisted = ("tiny", "wise"), ("tiny:fast",)
+    words = ["debate", "-d", "world", "--limit", "1", "--no-live", "--base-url", server.url]
+    for options in (["--model", "tinny"], ["--debater-model", "tiny", "--judge-model", "tinny"]):
+        assert run([*words, *options]) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "model 'tinny' is not there. Did you mean 'tiny'? Known: tiny, wise." in line
+    assert not Path("oversight.db").exists()
+    assert [body["max_tokens"] for body in server.seen] == [1, 1]
+    assert run([*words, "--model", "tiny:fast"]) == 0
+    assert len(debates()) == 1
 
 
 def test_a_run_whose_server_refuses_says_that_nothing_was_answered(server, capsys):

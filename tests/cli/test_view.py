@@ -108,6 +108,33 @@ def test_a_store_of_a_newer_schema_is_refused_in_one_line(tmp_path, capsys) -> N
     assert error.count("\n") == 1
 
 
+def test_a_folder_is_viewed_without_the_files_in_it_that_are_no_stores(
+    debated,  # noqa: F811
+    tmp_path,
+    capfd,
+    monkeypatch,
+) -> None:
+    import sqlite3
+    from pathlib import Path
+
+    from oversight.reporting import server
+
+    folder = Path(debated.url).parent
+    with sqlite3.connect(folder / "photos.db") as file:
+        file.execute("CREATE TABLE photos (id)")
+    file.close()
+    viewed: list[object] = []
+    monkeypatch.setattr(server, "serve", lambda app, _: viewed.append(app))
+    assert run(["view", str(folder), "--no-browser", "--port=0"]) == 0
+    error = capfd.readouterr().err
+    assert error.startswith("Left out: store ")
+    assert error.count("\n") == len(viewed) == 1
+    (tmp_path / "empty").mkdir()
+    (folder / "photos.db").rename(tmp_path / "empty" / "photos.db")
+    assert run(["view", str(tmp_path / "empty"), "--no-browser", "--port=0"]) == 2
+    assert "holds nothing yet" in capfd.readouterr().err
+
+
 def test_view_serves_until_it_is_stopped(debated, tmp_path) -> None:  # noqa: F811
     command = [sys.executable, "-m", "oversight.cli.main", "view", debated.url]
     process = subprocess.Popen(

@@ -55,6 +55,19 @@ async def test_figures_of_two_runs_are_those_of_the_report(two_runs) -> None:
     assert {what for what, *_ in page.differing} == {"tags", "settings"}
 
 
+async def test_a_question_debated_twice_in_one_run_comes_out_the_same_if_its_rulings_do(
+    store, get
+) -> None:
+    begin(store, "once")
+    await run_scripted(store, [make_question(n) for n in range(3)], ["debate"])
+    begin(store, "twice")
+    for speech in ("Yes.", "No."):
+        await run_scripted(store, [make_question(n) for n in range(3)], ["debate"], speech=speech)
+    page = get(store)("/stored-runs?a=once&b=twice").text
+    assert "3 the same in both" in page
+    assert "not in the second" not in page
+
+
 async def test_every_figure_of_two_runs_leads_to_its_debates(two_runs, get) -> None:
     ask = get(two_runs)
     page = ask("/stored-runs?a=base&b=wide")

@@ -197,6 +197,7 @@ def test_odd_queries_are_answered(debated, get, path) -> None:
         ("/nowhere", "Nothing is at"),
         ("/runs/none", "No training run"),
         ("/?store=other", "No store"),
+        ("/?right=wrong", "No list has a filter &#39;right&#39;"),
         ("/assets/x/secret", "There is no file"),
         ("/assets/x/..%2fserver.py", "Nothing is at"),
     ],

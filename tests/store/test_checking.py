@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from oversight.errors import StoreError
 from oversight.store import Problem, Store
+from oversight.store.database import PAGE_BYTES
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_a_damaged_file_is_found(tmp_path, make):
         with store._database.reading() as connection:
             page = connection.execute(text(index)).scalar_one()
     data = bytearray(path.read_bytes())
-    for place in range((page - 1) * 4096 + 100, page * 4096):
+    for place in range((page - 1) * PAGE_BYTES + 100, page * PAGE_BYTES):
         data[place] ^= 0x5A
     path.write_bytes(data)
     with Store.open(path) as store:

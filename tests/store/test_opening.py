@@ -87,6 +87,22 @@ def test_an_empty_place_is_no_store_unless_created(new_url, tmp_path):
     Store.open(new_url, create=False).close()
 
 
+def test_a_file_that_was_removed_or_replaced_is_neither_read_nor_written_on(path, make):
+    with Store.open(path) as store, Store.open(path, create=False, follow=True) as follower:
+        assert follower.counts()["debates"] == store.counts()["debates"] == 3
+        path.unlink()
+        for opened in (store, follower):
+            with pytest.raises(StoreError, match="was removed or moved while it was open"):
+                opened.counts()
+        with pytest.raises(StoreError, match="was removed"):
+            store.add(make.question(99))
+        Store.open(path).close()
+        for use in (store.counts, lambda: store.add(make.question(99))):
+            with pytest.raises(StoreError, match="was replaced by another file"):
+                use()
+        assert follower.counts()["debates"] == 0
+
+
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(StoreError, match=rf"store {tmp_path} is a folder; name a file in it"):
         Store.open(tmp_path)
@@ -111,8 +127,13 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE photos (id)")
     connection.close()
+    before = path.read_bytes()
     with pytest.raises(StoreError, match=r"of another program \(it has a table 'photos'\)"):
         Store.open(path)
+    with pytest.raises(StoreError, match="holds nothing yet"):
+        Store.open(path, create=False, only_read=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("photos",)]
     connection.close()

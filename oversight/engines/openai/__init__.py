@@ -23,6 +23,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import httpx
+
 from oversight.chat import alternate_roles, fold_system
 from oversight.engines import answer_all
 from oversight.engines.openai.failures import LOOK_AT_MODEL, AttemptError
@@ -35,7 +37,7 @@ from oversight.engines.openai.reply import (
     is_unknown_end,
     model_ids,
 )
-from oversight.engines.openai.server import Exchange, Server, ServerGroup
+from oversight.engines.openai.server import Exchange, Server, ServerGroup, briefly
 from oversight.engines.openai.settings import ENFORCING, Budget, Config, Wire, template_values
 from oversight.errors import (
     ConfigError,
@@ -45,9 +47,11 @@ from oversight.errors import (
     EngineUnavailableError,
     NoLogprobsError,
 )
+from oversight.redaction import redacted
+from oversight.registry import nearest
 from oversight.types import Capabilities, Chunk, Completion, Prompt, Request
 
-__all__ = ["Config", "OpenAIEngine", "build"]
+__all__ = ["Config", "OpenAIEngine", "build", "check"]
 
 logger = logging.getLogger("oversight.engines.openai")
 
@@ -365,13 +369,54 @@ def build(config: Config) -> OpenAIEngine:
             none.
     """
     config = _at_the_address_of_the_environment(config)
+    return OpenAIEngine(config, key=_key_of(config))
+
+
+def check(config: Config) -> None:
+    """Refuse a model that its server neither lists nor answers for, before anything is recorded.
+
+    A server may answer for more names than it lists, so one token is asked for then. A server that
+    cannot be asked, or refuses the key, is left to the run, which tries again and says more.
+
+    Raises:
+        ConfigError: The server has no such model; or as `build`.
+    """
+    config = _at_the_address_of_the_environment(config)
+    key, url = _key_of(config), config.base_urls[0]
+    if not config.model:
+        return
+    asked = {"model": config.model, "messages": [{"role": "user", "content": "?"}]}
+    try:
+        with briefly(url, key) as client:
+            listed = client.get(f"{url}/models")
+            served = model_ids(listed.content) if listed.is_success else []
+            if not served or config.model in served:
+                return
+            answer = client.post(f"{url}/chat/completions", json=asked | {"max_tokens": 1})
+    except (httpx.HTTPError, MalformedReplyError):
+        return
+    if answer.status_code == 404 and config.model in answer.text:
+        raise ConfigError(
+            redacted(
+                f"{url}: model {config.model!r} is not there.{nearest(config.model, served)} "
+                f"Otherwise {LOOK_AT_MODEL}"
+            )
+        )
+
+
+def _key_of(config: Config) -> str:
+    """The key in the environment; empty for none.
+
+    Raises:
+        ConfigError: It holds characters that no key has.
+    """
     key = os.environ.get(config.api_key_env, "").strip() if config.api_key_env else ""
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(
             f"api_key_env = {config.api_key_env!r}: that environment variable holds characters "
             "that no key has, such as a line break; set it again"
         )
-    return OpenAIEngine(config, key=key)
+    return key
 
 
 ADDRESS_VARIABLE = "OPENAI_BASE_URL"

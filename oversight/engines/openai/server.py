@@ -132,6 +132,19 @@ class Connections:
         )
 
 
+BRIEFLY_S = 5.0
+"""Wait for a server that is asked something before a run."""
+
+
+def briefly(base_url: str, key: str) -> httpx.Client:
+    """A client for a question or two before a run, which waits for nobody long."""
+    return httpx.Client(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=BRIEFLY_S,
+        trust_env=httpx.URL(base_url).host not in LOOPBACK,
+    )
+
+
 T = TypeVar("T")
 
 logger = logging.getLogger("oversight.engines.openai")

@@ -30,7 +30,7 @@ from rich.progress import (
 from oversight.errors import DataError
 from oversight.files import told, write_text
 from oversight.text.numbers import compact, count, duration
-from oversight.text.terminal import rich_text, visible
+from oversight.text.terminal import can_redraw, rich_text, visible
 from oversight.train.runs.trackers import open_trackers
 
 Split = Literal["train", "eval"]
@@ -304,7 +304,7 @@ class TrainProgress:
             console=self._console,
             transient=True,
         )
-        self._is_bar = self._console.is_terminal and not silent
+        self._is_bar = can_redraw(self._console) and not silent
         self._name = visible(name, newlines=False)
         self._total = total
         self._task = self._bar.add_task(self._name, total=total, completed=step, note="")

@@ -13,7 +13,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ IDS = "trackers.json"
 """File with the run's id at each service, in the run's folder."""
 PROJECT = "oversight"
 """Project, or experiment, where the service's own variable names none."""
+MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 MAX_PARAM = 500
 """Characters of a setting that MLflow takes in every version."""
 
@@ -170,9 +172,10 @@ class _MLflow:
         self._held: list[Any] = []
         settings = [Param(name, value[:MAX_PARAM]) for name, value in _flat(_config(folder))]
         try:
-            self._client: Any = MlflowClient()
-            self._id = _id_of(folder, "mlflow", lambda: self._made(folder, settings))
-            self._client.update_run(self._id, status="RUNNING")
+            with _asked_briefly():
+                self._client: Any = MlflowClient()
+                self._id = _id_of(folder, "mlflow", lambda: self._made(folder, settings))
+                self._client.update_run(self._id, status="RUNNING")
         except (MlflowException, OSError) as error:
             raise _unreachable(
                 "mlflow", error, "set MLFLOW_TRACKING_URI to the address of a tracking server"
@@ -201,6 +204,22 @@ class _MLflow:
     def close(self) -> None:
         self.flush()
         self._client.set_terminated(self._id)
+
+
+@contextmanager
+def _asked_briefly() -> Iterator[None]:
+    """MLflow asks a server that does not answer again for some seconds, not for minutes.
+
+    Who waits for a run to begin takes a wrong address for a slow model. Once it runs, MLflow's own
+    patience holds; a variable that the user has set holds always.
+    """
+    given = os.environ.get(MLFLOW_RETRIES)
+    os.environ.setdefault(MLFLOW_RETRIES, "2")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(MLFLOW_RETRIES, None)
 
 
 def _id_of(folder: Path, service: str, made: Any) -> str:

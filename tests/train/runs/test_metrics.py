@@ -8,12 +8,14 @@ import math
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from oversight.errors import DataError, MissingDependencyError
+from oversight.errors import ConfigError, DataError, MissingDependencyError
 from oversight.train.runs import metrics as shown
 from oversight.train.runs.metrics import (
     MetricsLog,
@@ -174,6 +176,32 @@ def test_a_service_that_cannot_be_had_is_refused_with_what_helps(
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with pytest.raises(MissingDependencyError, match=rf"{name} = true needs .*pip install {name}"):
         MetricsLog(tmp_path, trackers=[name])
+
+
+def test_a_tracking_server_that_does_not_answer_is_not_asked_for_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow.tracking")
+    asked: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is logged."""
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")  # tries are counted, not timed
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(ConfigError, match=r"mlflow = true: .*or set mlflow = false"):
+            MetricsLog(tmp_path, trackers=["mlflow"])
+        server.shutdown()
+    assert len(asked) == 3
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
 def test_a_service_that_fails_later_does_not_end_the_run(
