@@ -31,6 +31,9 @@ from oversight.types import Message, Prompt
 
 ROWS_AT_ONCE = 128
 RATE, BATCH = 2e-3, 16
+BETA = 0.1
+"""Of the logistic loss, and of the probability that a label is: log-probabilities of whole answers
+lie tens apart, and undamped a wrong label would weigh more than all right ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ def taught(
     *,
     seed: int,
     epochs: float,
-    loss: Mapping[str, Any] | None = None,
+    loss: str = "sigmoid",
+    options: Mapping[str, Any] | None = None,
 ) -> Path:
     """The learner after it was taught labels; a run that is there is gone on with, or found.
 
@@ -106,7 +110,8 @@ def taught(
         second_P: Label of each: the probability that its second answer is right.
         seed: Of the order of the questions.
         epochs: Passes over them.
-        loss: `loss` and `options` of the DPO trainer in place of the plain logistic one.
+        loss: That of the DPO trainer.
+        options: Its options besides `beta`.
     """
     rows = []
     for case, second in zip(cases, second_P.tolist(), strict=True):
@@ -124,7 +129,8 @@ def taught(
         "model": {"path": str(learner), "device": "cpu"},
         "data": {},
         "reference": "none",
-        "options": {"beta": 1.0},
+        "loss": loss,
+        "options": {"beta": BETA} | dict(options or {}),
         "seed": seed,
         "epochs": epochs,
         "batch_size": BATCH,
@@ -133,7 +139,7 @@ def taught(
         "log_every": 10,
         "keep": 1,
     }
-    return train_or_find(dpo, config | dict(loss or {}), rows=rows)
+    return train_or_find(dpo, config, rows=rows)
 
 
 def second_of(model: Path, cases: Sequence[Case]) -> Floats:
@@ -155,4 +161,4 @@ def second_of(model: Path, cases: Sequence[Case]) -> Floats:
             scores = policy(RowBatch.build(rows[at : at + ROWS_AT_ONCE], policy.device))
             found.append((scores.logps_BR * scores.mask_BR).sum(1))
     logps_P2 = torch.cat(found).double().view(-1, 2)
-    return cast(Floats, torch.sigmoid(logps_P2[:, 1] - logps_P2[:, 0]).numpy())
+    return cast(Floats, torch.sigmoid(BETA * (logps_P2[:, 1] - logps_P2[:, 0])).numpy())

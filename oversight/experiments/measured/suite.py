@@ -132,11 +132,11 @@ class WeakToStrongSettings(Settings):
     """Units that the supervisor keeps of each of the policy's feed-forward layers."""
     learners: tuple[int, ...] = Field(default=(16, 96, 384), min_length=1)
     """Units that each learner keeps, the smallest first."""
-    truths: int = Field(default=160, ge=16)
+    truths: int = Field(default=80, ge=16)
     """Questions whose true answers the supervisor is taught."""
-    supervisor_epochs: float = Field(default=5.0, gt=0.0)
+    supervisor_epochs: float = Field(default=4.0, gt=0.0)
     """Passes over them."""
-    labels: int = Field(default=640, ge=16)
+    labels: int = Field(default=960, ge=16)
     """Questions that the supervisor labels for the learners."""
     epochs: float = Field(default=1.5, gt=0.0)
     """A learner's passes over them."""

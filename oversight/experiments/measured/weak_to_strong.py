@@ -197,7 +197,7 @@ def one_seed(
     labels[FLIPPED] = np.where(rng.random(len(truth)) < wrong, 1.0 - truth, truth)
     labels[SHUFFLED] = rng.permutation(labels[PLAIN])
     labels[CONFIDENT], labels[CEILING] = labels[PLAIN], truth
-    drawn = {"beta": 1.0, "strength": own.confidence, "warmup": own.warmup}
+    drawn = {"strength": own.confidence, "warmup": own.warmup}
     for units in own.learners:
         found[units, START] = graded(second_of(learners[units], cases(asked.held)))
         for arm in (*ARMS, CEILING):
@@ -208,7 +208,8 @@ def one_seed(
                 labels[arm],
                 seed=seed,
                 epochs=own.epochs,
-                loss={"loss": "confidence", "options": drawn} if arm == CONFIDENT else None,
+                loss="confidence" if arm == CONFIDENT else "sigmoid",
+                options=drawn if arm == CONFIDENT else None,
             )
             found[units, arm] = graded(second_of(model, cases(asked.held)))
     return found
