@@ -45,7 +45,7 @@ def measure(
         typer.Option(
             "--part",
             "-p",
-            help="Part to measure: overoptimisation, shift, control. May be repeated.",
+            help="Part: overoptimisation, shift, control, weak_to_strong. May be repeated.",
             show_default="the recipe's",
         ),
     ] = None,
@@ -57,7 +57,7 @@ def measure(
     sets: Sets = None,
     as_json: Json = False,
 ) -> int:
-    """Measure the hard problems: over-optimised proxies, distribution shift, control.
+    """Measure the hard problems: over-optimised proxies, shift, control, weak to strong.
 
     Each part is a page of one report, with its controls, its intervals, and what it does not show.
     Parts that are done stay in the report; the same command goes on where it was stopped.

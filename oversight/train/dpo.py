@@ -349,6 +349,8 @@ def _task(
     """
     world = session.world
     loss = registered_loss(config).bind(config.options)
+    if registered_loss(config).needs_progress:
+        loss = partial(loss, progress=session.step / session.total)
     if sorts := registered_loss(config).sorts:
         loss = partial(_of_all, loss, world)
         # A step's pairs are sorted among one another, and of one weight (`_check_pairs`).

@@ -18,6 +18,7 @@ from oversight.experiments.measured.best_of_n import kl_of
 from oversight.experiments.measured.control import MONITORS
 from oversight.experiments.measured.overoptimisation import CHANCE, TRUTH
 from oversight.experiments.measured.suite import MeasureSettings, PartDone
+from oversight.experiments.measured.weak_to_strong import CEILING, METHODS, SHUFFLED, START
 from oversight.files import write_json
 
 if TYPE_CHECKING:
@@ -171,10 +172,63 @@ def _frontier(axes: Axes, name: str, own: Sequence[Mapping[str, Any]], colour: s
         axes.plot([at, at], [low, high], color=colour, linewidth=0.8, alpha=0.6)
 
 
+def draw_weak_to_strong(done: PartDone, theme: Theme) -> Figure:
+    """Right answers over the size of the learner, and the gap recovered beside them."""
+    from matplotlib.figure import Figure
+
+    series: Any = done.series
+    sizes: list[float] = [each / 1e6 for each in series["sizes"]]
+    figure = Figure(figsize=(WIDTH_IN, 4.9), facecolor=theme.paper)
+    note = "learners taught a weak supervisor's labels, by size; bars: intervals of 95 %"
+    title(figure, theme, "Weak to strong", note, 4.9)
+    right = figure.add_axes((0.08, 0.13, 0.33, 0.65))
+    gap = figure.add_axes((0.48, 0.13, 0.3, 0.65))
+    weak, low, high = series["weak"]
+    right.axhspan(low, high, color=theme.muted, alpha=0.18, linewidth=0)
+    right.axhline(weak, color=theme.muted, linewidth=1.4, label="supervisor")
+    marks = {CEILING: DASHED, START: (0, (1, 2)), SHUFFLED: (0, (4, 2, 1, 2))}
+    for arm, style in marks.items():
+        values = [value for value, _, _ in series["right"][arm]]
+        right.plot(sizes, values, color=theme.ink, linestyle=style, linewidth=1.3, label=arm)
+    for place, (arm, colour) in enumerate(zip(METHODS, shades(theme), strict=False)):
+        moved = [size * (1.0 + 0.012 * (place - 1.5)) for size in sizes]
+        bars(right, moved, series["right"][arm], colour, arm)
+        bars(gap, moved, series["gaps"][arm], colour, None)
+    gap.axhline(0.0, color=theme.muted, linewidth=0.9)
+    gap.axhline(1.0, color=theme.ink, linewidth=1.0, linestyle=DASHED)
+    for axes, words in ((right, "right answers"), (gap, "share of the gap recovered")):
+        plain_axes(axes, theme, "both")
+        axes.set_title(words, loc="left", color=theme.ink, fontsize=9.5)
+        axes.set_xlabel("weights of the learner, millions", color=theme.muted, fontsize=9)
+    right.set_ylim(0.2, 1.02)
+    figure.legend(
+        *right.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.79, 0.8),
+        frameon=False, fontsize=8, labelcolor=theme.ink,
+    )  # fmt: skip
+    return figure
+
+
+def bars(
+    axes: Axes,
+    at: Sequence[float],
+    estimates: Sequence[Sequence[Any] | None],
+    colour: str,
+    label: str | None,
+) -> None:
+    """A line through the estimates that there are, (value, low, high), and their intervals."""
+    found = [(x, each) for x, each in zip(at, estimates, strict=True) if each is not None]
+    style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "markersize": 5, "label": label}
+    axes.plot([x for x, _ in found], [each[0] for _, each in found], "o-", **style)
+    for x, (_, low, high) in found:
+        if low is not None and high is not None:
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.2, alpha=0.7)
+
+
 DRAW: dict[str, Callable[[PartDone, Theme], Figure]] = {
     "overoptimisation": draw_overoptimisation,
     "shift": draw_shift,
     "control": draw_control,
+    "weak_to_strong": draw_weak_to_strong,
 }
 
 

@@ -24,8 +24,8 @@ from oversight.ids import content_id
 from oversight.text.numbers import Table
 from oversight.types import Question
 
-Part = Literal["overoptimisation", "shift", "control"]
-PARTS: tuple[Part, ...] = ("overoptimisation", "shift", "control")
+Part = Literal["overoptimisation", "shift", "control", "weak_to_strong"]
+PARTS: tuple[Part, ...] = get_args(Part)
 """All parts, in the order of the report."""
 ControlProtocol = Literal[
     "always_trust",
@@ -125,6 +125,38 @@ class ControlSettings(Settings):
         return self
 
 
+class WeakToStrongSettings(Settings):
+    """A weak supervisor, a ladder of learners, and the questions that each learns from."""
+
+    supervisor: int = Field(default=16, ge=1)
+    """Units that the supervisor keeps of each of the policy's feed-forward layers."""
+    learners: tuple[int, ...] = Field(default=(16, 96, 384), min_length=1)
+    """Units that each learner keeps, the smallest first."""
+    truths: int = Field(default=80, ge=16)
+    """Questions whose true answers the supervisor is taught."""
+    supervisor_epochs: float = Field(default=4.0, gt=0.0)
+    """Passes over them."""
+    labels: int = Field(default=960, ge=16)
+    """Questions that the supervisor labels for the learners."""
+    epochs: float = Field(default=1.5, gt=0.0)
+    """A learner's passes over them."""
+    items: int = Field(default=300, ge=20)
+    """Held-out questions."""
+    careful: float = Field(default=0.75, ge=0.0, le=1.0)
+    """Share of speeches of debates and critiques that quote the line that tells their answer."""
+    confidence: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """Weight of the confidence loss after its warm-up."""
+    warmup: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Share of a run's steps over which that weight rises from 0."""
+
+    @field_validator("learners")
+    @classmethod
+    def _growing(cls, learners: tuple[int, ...]) -> tuple[int, ...]:
+        if learners[0] < 1 or any(a >= b for a, b in itertools.pairwise(learners)):
+            raise ValueError(f"{list(learners)}: give rising numbers of units, from 1 on")
+        return learners
+
+
 class MeasureSettings(ExperimentSettings):
     """A run of the suite."""
 
@@ -141,10 +173,12 @@ class MeasureSettings(ExperimentSettings):
     judge: str = "seedling"
     """The judge that is measured, and that is the trusted monitor."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    """The first draws all samples; planted flaws are planted once for each."""
+    """The first draws all samples; planted flaws are planted, and weak supervisors and learners
+    taught, once for each."""
     overoptimisation: OveroptimisationSettings = OveroptimisationSettings()
     shift: ShiftSettings = ShiftSettings()
     control: ControlSettings = ControlSettings()
+    weak_to_strong: WeakToStrongSettings = WeakToStrongSettings()
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -157,7 +191,7 @@ class MeasureSettings(ExperimentSettings):
 
 SHARED = frozenset({"model", "judge", "seeds"})
 """Settings that every part reads, besides the table of its own name."""
-WEIGHTS = {"overoptimisation": 120, "shift": 90, "control": 60}
+WEIGHTS = {"overoptimisation": 120, "shift": 90, "control": 60, "weak_to_strong": 900}
 
 
 class PartTable(JobFact):

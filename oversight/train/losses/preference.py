@@ -14,6 +14,7 @@ Shapes: B pairs.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from oversight.train.losses.metrics import Metrics
-from oversight.train.losses.options import Positive, Smoothing
+from oversight.train.losses.options import Positive, Share, Smoothing
 from oversight.train.losses.pairs import PairLogps, expected, reduced, target_B
 from oversight.train.losses.registered import preference_loss
 
@@ -63,6 +64,51 @@ def sigmoid(
         beta=beta,
         label_smoothing=label_smoothing,
     )
+
+
+@preference_loss(needs_progress=True, start_value=_ln_2)
+def confidence(
+    pairs: PairLogps,
+    *,
+    normalizer: float | Tensor,
+    progress: float = 1.0,
+    beta: Positive = 0.1,
+    strength: Share = 0.5,
+    warmup: Share = 0.2,
+) -> tuple[Tensor, Metrics]:
+    """DPO's classifier drawn to the learner's own choice: for labels of a weaker supervisor.
+
+    -[t log s(beta d) + (1 - t) log s(-beta d)] with t = (1 - a) q + a [d > 0], summed over pairs;
+    a rises linearly from 0 to `strength` over the first `warmup` of the run.
+
+    Burns et al. 2023, arXiv:2312.09390, section 4.3 and appendix A.4, with a `strength` of 0.5, of
+    0.75 for their largest learners, and a `warmup` of 0.2. They split a batch at the threshold
+    that calls half of it positive; here it is even odds, as neither response of a pair is the
+    positive one.
+
+    Args:
+        pairs: Summed log-probabilities; raising the chosen one's lowers the loss.
+        normalizer: Global number of pairs.
+        progress: Share of the run's steps that are done.
+        beta: Factor of the logits, above 0.
+        strength: Weight of the learner's own choice, once warm.
+        warmup: Share of the run over which it rises; 0: at once.
+
+    Returns:
+        The loss and the metrics of `pairs.reduced`.
+    """
+    weight = strength * (min(1.0, progress / warmup) if warmup else 1.0)
+    given, metrics = expected(
+        lambda p: -logsigmoid(beta * p.delta_B), pairs, normalizer=normalizer, beta=beta
+    )
+    own_B = (pairs.cleaned().delta_B.detach().sign() + 1) / 2
+    drawn, _ = expected(
+        lambda p: -logsigmoid(beta * p.delta_B),
+        replace(pairs, soft_label_B=own_B, tie_B=None),
+        normalizer=normalizer,
+        beta=beta,
+    )
+    return (1 - weight) * given + weight * drawn, metrics
 
 
 @preference_loss(start_value=_ln_2)

@@ -39,7 +39,11 @@ GIVEN: dict[Family, tuple[str, ...]] = {
     "policy": ("normalizer", "extras"),
 }
 """Keywords by which trainers give a loss of each family what is no option of the run."""
-BOUND = {"extras": "extras: Extras = NO_EXTRAS", "kl": "kl: float | Tensor = 0.0"}
+BOUND = {
+    "extras": "extras: Extras = NO_EXTRAS",
+    "kl": "kl: float | Tensor = 0.0",
+    "progress": "progress: float = 1.0",
+}
 """Of these, what is not always given: it has a default, which shows its kind."""
 PAIRED = ("soft_label_B", "tie_B", "margin_B")
 RANKED = ("ranks_BK", "mask_BK")
@@ -63,6 +67,8 @@ class Loss:
     """It takes `kl`, the estimate of the divergence from the reference over the whole step."""
     rankings: bool = False
     """It takes rankings of K responses whole, not their pairs."""
+    needs_progress: bool = False
+    """It takes `progress`, the share of the run's steps that are done."""
     at_start: Callable[..., float | None] | None = None
     """The closed form of `start_value`, of the loss's options by name."""
 
@@ -83,7 +89,8 @@ class Loss:
     @property
     def given(self) -> tuple[str, ...]:
         """Keywords that the trainer gives it at a call: counts, and what it reads of its rows."""
-        return _given(self.family, needs_kl=self.needs_kl, rankings=self.rankings)
+        about = {name: getattr(self, name) for name in FLAGS}
+        return _given(self.family, **about)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -136,16 +143,20 @@ def policy_loss(
 
 
 def preference_loss(
-    *, sorts: bool = False, start_value: Callable[..., float | None] | None = None
+    *,
+    sorts: bool = False,
+    needs_progress: bool = False,
+    start_value: Callable[..., float | None] | None = None,
 ) -> Callable[[LossFunction], Loss]:
     """Register `function(pairs: PairLogps, *, normalizer, ...)` by its name.
 
     Args:
         sorts: It sorts the pairs of a step among one another.
+        needs_progress: It takes `progress`, the share of the run's steps that are done.
         start_value: From its options to the loss of one plain pair while the policy equals the
             reference, for tests.
     """
-    return _register("preference", sorts=sorts, at_start=start_value)
+    return _register("preference", sorts=sorts, needs_progress=needs_progress, at_start=start_value)
 
 
 def unpaired_loss(
@@ -180,9 +191,15 @@ DECORATORS: dict[str, Family] = {
 }
 
 
-def _given(family: Family, *, needs_kl: bool, rankings: bool) -> tuple[str, ...]:
+FLAGS = ("needs_kl", "rankings", "needs_progress")
+"""Facts about a loss on which it depends what it is given."""
+
+
+def _given(
+    family: Family, *, needs_kl: bool, rankings: bool, needs_progress: bool
+) -> tuple[str, ...]:
     """The keywords that the trainer gives a loss of a family at a call."""
-    found = GIVEN[family] + ("kl",) * needs_kl
+    found = GIVEN[family] + ("kl",) * needs_kl + ("progress",) * needs_progress
     if family == "reward":
         found += RANKED if rankings else PAIRED
     return found
@@ -191,7 +208,7 @@ def _given(family: Family, *, needs_kl: bool, rankings: bool) -> tuple[str, ...]
 def _register(family: Family, **known: Any) -> Callable[[LossFunction], Loss]:
     def register(function: LossFunction) -> Loss:
         name = function.__name__
-        about = {name: bool(known.get(name)) for name in ("needs_kl", "rankings")}
+        about = {name: bool(known.get(name)) for name in FLAGS}
         needed = _given(family, **about)
         parameters = inspect.signature(function).parameters
         if missing := [each for each in needed if each not in parameters]:

@@ -55,6 +55,13 @@ def test_the_short_form_has_its_orderings(out: Path) -> None:
     assert trust.high is not None
     assert debate.low > trust.high
     assert "debate monitoring" in found["control"].headlines[1]
+    learnt = found["weak_to_strong"].figures
+    for size in found["weak_to_strong"].series["sizes"]:  # type: ignore[union-attr]
+        ceiling, start = learnt[f"{size}.ceiling.right"], learnt[f"{size}.start (control).right"]
+        assert ceiling.low is not None
+        assert ceiling.low > learnt["supervisor.nothing.right"].value
+        assert ceiling.low > start.value
+        assert ceiling.low > learnt[f"{size}.shuffled (control).right"].value
 
 
 @pytest.mark.slow
@@ -98,6 +105,7 @@ def test_a_part_with_other_settings_is_refused_and_another_part_is_not(
         (["--set", "control.budgets=[0.3,0.1]"], "control.budgets"),
         (["--set", "shift.share=0"], "shift.share"),
         (["--set", "overoptimisation.labels=[64,32]"], "overoptimisation.labels"),
+        (["--set", "weak_to_strong.learners=[96,16]"], "weak_to_strong.learners"),
         (["--set", "seeds=[1,1]"], "seeds"),
     ],
 )

@@ -72,6 +72,11 @@ def davidson_win(d, nu):
     return math.exp(d) / (math.exp(d) + 1 + 2 * nu * math.exp(d / 2))
 
 
+def confident(z, weight):
+    """Of a pair that the learner holds the other way round."""
+    return -(1 - weight) * log_sigma(z) - weight * log_sigma(-z)
+
+
 def mean(values):
     return sum(values) / len(values)
 
@@ -82,6 +87,18 @@ CASES = [
         "sigmoid",
         {"beta": 0.3, "label_smoothing": 0.2},
         mean([-0.8 * log_sigma(0.3 * d) - 0.2 * log_sigma(-0.3 * d) for d in D]),
+    ),
+    (
+        "confidence",
+        {"beta": 0.3, "strength": 0.5, "warmup": 0.4, "progress": 0.1},
+        mean(
+            [-log_sigma(0.3 * d) if d > 0 else confident(0.3 * d, 0.125) for d in D],
+        ),
+    ),
+    (
+        "confidence",
+        {"beta": 0.3, "strength": 0.5, "warmup": 0.4, "progress": 0.9},
+        mean([-log_sigma(0.3 * d) if d > 0 else confident(0.3 * d, 0.5) for d in D]),
     ),
     (
         "robust",
