@@ -163,6 +163,12 @@ class DebateProgress:
     """Tokens of prompts and answers, where they are counted as they come (of ratings)."""
     failures: list[Failure] = field(default_factory=list)
 
+    @property
+    def num_ended(self) -> int:
+        """Those that nothing more is done for in this run, in whichever way."""
+        ways = (self.done, self.found, self.elsewhere, self.waiting, len(self.failures))
+        return sum(ways)
+
     def add(self, other: DebateProgress) -> None:
         """Count what another run did as well."""
         if self.total is not None and other.total is not None:

@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from html import escape
 from typing import Any, Self, TypeVar, overload
 
 from oversight.agents import roles
@@ -149,10 +148,11 @@ class ShownTranscript(Transcript):
 
     def _repr_html_(self) -> str:
         """The page that `oversight view` shows of it, in a frame of its own."""
+        from oversight.evals.rendering import framed
         from oversight.reporting.rendering import transcript_alone
         from oversight.reporting.transcripts import page_of
 
-        return _frame(transcript_alone(page_of(self)))
+        return framed(transcript_alone(page_of(self)))
 
 
 @dataclass(frozen=True)
@@ -177,23 +177,15 @@ class ShownReport(Report):
         from rich.console import Console
 
         written = io.StringIO()
-        # Elsewhere than in the file rich would print it in a notebook.
+        # A notebook's console would print it there and not in the file.
         Console(file=written, width=WIDTH, force_jupyter=False).print(self)
         return written.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         """The page that `oversight report --html` writes, in a frame of its own."""
-        from oversight.evals.rendering import html
+        from oversight.evals.rendering import framed, html
 
-        return _frame(html(self))
-
-
-def _frame(page: str) -> str:
-    """A page as a frame of a notebook, in which no script runs."""
-    shown = escape(page, quote=True)
-    return (
-        f'<iframe srcdoc="{shown}" sandbox style="width: 100%; height: 40em; border: 0"></iframe>'
-    )
+        return framed(html(self))
 
 
 def debate(
@@ -474,12 +466,7 @@ def _shown(what: str, total: int, wanted: bool) -> Iterator[Callable[[DebateProg
     is_seen = wanted and can_redraw(console)
     with Progress(*columns, console=console, transient=True, disable=not is_seen) as shown:
         task = shown.add_task(what, total=total)
-
-        def tell(progress: DebateProgress) -> None:
-            ended = progress.done + progress.found + progress.elsewhere + progress.waiting
-            shown.update(task, completed=ended + len(progress.failures))
-
-        yield tell
+        yield lambda progress: shown.update(task, completed=progress.num_ended)
 
 
 def _now(coroutine: Coroutine[Any, Any, T]) -> T:

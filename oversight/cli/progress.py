@@ -134,9 +134,8 @@ class RunProgress(_BarOnTerminal):
 
     def __call__(self, progress: running.DebateProgress) -> None:
         """Show how far the run is."""
-        ended = progress.done + progress.found + progress.elsewhere + progress.waiting
-        ended += len(progress.failures)
-        self._show(ended, progress.done, _note(progress, self._num_tokens + progress.num_tokens))
+        note = _note(progress, self._num_tokens + progress.num_tokens)
+        self._show(progress.num_ended, progress.done, note)
 
     def hear(self, event: Event) -> None:
         """Count the tokens of a turn that is recorded."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -349,6 +350,14 @@ def render_html(report: Report, path: Path) -> None:
 def html(report: Report) -> str:
     """The page as text."""
     return render_page(report_page(report))
+
+
+def framed(page: str) -> str:
+    """A page as a frame of a notebook, in which no script runs."""
+    shown = escape(page, quote=True)
+    return (
+        f'<iframe srcdoc="{shown}" sandbox style="width: 100%; height: 40em; border: 0"></iframe>'
+    )
 
 
 def report_page(report: Report) -> Page:
