@@ -4,8 +4,8 @@ A supervisor, a small model taught a few true answers, labels questions of the w
 growing size are taught these labels, and for comparison the truth. Performance gap recovered (Burns
 et al. 2023, arXiv:2312.09390) is (learner - supervisor) / (ceiling - supervisor) on held-out
 questions. The supervisor labels alone, or is shown a debate or one critique of each question; the
-learners never are. Labels that are shuffled, and true ones flipped by a coin as often as the
-supervisor errs, are the controls.
+learners never are. Controls are labels shuffled over questions, and labels with as many errors, as
+surely held, that fall on questions by chance.
 
 Shapes: P questions.
 """
@@ -38,10 +38,10 @@ from oversight.types import Question
 Shown = Literal["nothing", "a debate", "a critique"]
 SHOWN: tuple[Shown, ...] = ("nothing", "a debate", "a critique")
 PLAIN, CONFIDENT, DEBATE, CRITIQUE = "plain", "confidence loss", "debate", "critique"
-FLIPPED, SHUFFLED = "coin flips (control)", "shuffled (control)"
+SCATTERED, SHUFFLED = "errors by chance (control)", "shuffled (control)"
 CEILING, START = "ceiling", "start (control)"
 METHODS = (PLAIN, CONFIDENT, DEBATE, CRITIQUE)
-ARMS = (*METHODS, FLIPPED, SHUFFLED)
+ARMS = (*METHODS, SCATTERED, SHUFFLED)
 FEWEST_RUNGS = 3
 
 
@@ -193,8 +193,9 @@ def one_seed(
         found[0, shown] = graded(second_of(weak, cases(asked.held, shown)))
     rng = np.random.default_rng(seed_from("weak to strong", seed))
     truth = truth_of(asked.pool)
-    wrong = float(((labels[PLAIN] >= 0.5) != (truth == 1.0)).mean())
-    labels[FLIPPED] = np.where(rng.random(len(truth)) < wrong, 1.0 - truth, truth)
+    # What the supervisor gives the right answer, over the questions anew: as many errors, as sure.
+    on_right = rng.permutation(np.where(truth == 1.0, labels[PLAIN], 1.0 - labels[PLAIN]))
+    labels[SCATTERED] = np.where(truth == 1.0, on_right, 1.0 - on_right)
     labels[SHUFFLED] = rng.permutation(labels[PLAIN])
     labels[CONFIDENT], labels[CEILING] = labels[PLAIN], truth
     drawn = {"strength": own.confidence, "warmup": own.warmup}
@@ -288,10 +289,11 @@ def _headlines(
             if (estimate := gaps[u, arm].estimate) is not None
             and estimate.low is not None
             and estimate.low > 0.0
+            and min(gaps[u, arm].by_seed) > 0.0
         ]
         lines.append(
-            f"{arm.capitalize()}: a gap above zero is recovered on {len(clear)} of "
-            f"{count(len(told), 'rung')} that can be told"
+            f"{arm.capitalize()}: a gap above zero, in every seed too, is recovered on "
+            f"{len(clear)} of {count(len(told), 'rung')} that can be told"
             + (f", {', '.join(clear)}." if clear else ".")
         )
     return tuple(lines)
@@ -339,8 +341,8 @@ def _gap_table(
         title="Learners by size and labels",
         note=(
             "Gap recovered: (learner − supervisor) / (ceiling − supervisor), the supervisor alone; "
-            "Fieller's interval over questions, each the mean of its seeds. –: the ceiling is not "
-            "clear of the supervisor, or that is at chance. Start: the learner before it is taught."
+            "Fieller's interval over questions, each the mean of its seeds: it does not hold how far "
+            "runs differ, which the last column shows. –: the ceiling is not clear of the supervisor, or that is at chance. Start: the learner before it is taught."
         ),
         columns=("weights", "labels", "right", "gap recovered", "each seed"),
         rows=tuple(rows),
@@ -388,6 +390,7 @@ def _methods(own: WeakToStrongSettings, seeds: Sequence[int]) -> tuple[str, ...]
         "line that tells their answer.",
         f"Confidence loss: weight {own.confidence:g} on the learner's own choice after a warm-up "
         f"of {percent(own.warmup)} of the steps.",
-        "Controls: true labels flipped by a coin at the supervisor's rate of error, its labels "
-        "shuffled over questions, the truth, and the learner before it is taught.",
+        "Controls: the supervisor's probabilities of the right answer dealt to other questions, so "
+        "that as many errors, as surely held, have no system; its labels shuffled over questions; "
+        "the truth; and the learner before it is taught.",
     )

@@ -89,7 +89,9 @@ def test_a_rung_without_gap_is_named_and_in_no_headline() -> None:
     done = page(own, SEEDS, sizes, graded)
     assert [line for line in done.warnings if line.startswith("8,000 weights")]
     assert not any("8,000" in line for line in done.headlines)
-    assert done.headlines[1].startswith("Plain: a gap above zero is recovered on 2 of 2 rungs")
+    assert done.headlines[1].startswith(
+        "Plain: a gap above zero, in every seed too, is recovered on 2 of 2 rungs"
+    )
     assert "8000.plain.gap" not in done.figures
     low = done.figures["16000.plain.gap"].low
     assert low is not None
