@@ -341,8 +341,9 @@ def _gap_table(
         title="Learners by size and labels",
         note=(
             "Gap recovered: (learner − supervisor) / (ceiling − supervisor), the supervisor alone; "
-            "Fieller's interval over questions, each the mean of its seeds: it does not hold how far "
-            "runs differ, which the last column shows. –: the ceiling is not clear of the supervisor, or that is at chance. Start: the learner before it is taught."
+            "Fieller's interval over questions, each the mean of its seeds: how far runs differ it "
+            "does not hold, and the last column shows. –: the ceiling is not clear of the "
+            "supervisor, or that is at chance. Start: the learner before it is taught."
         ),
         columns=("weights", "labels", "right", "gap recovered", "each seed"),
         rows=tuple(rows),
