@@ -23,13 +23,9 @@ def fails() -> int:
     raise ValueError("no")
 
 
-def process_id() -> int:
-    return os.getpid()
-
-
 @pytest.mark.parametrize("is_fork", [False, True])
 def test_the_work_is_done_by_another_process(is_fork: bool) -> None:
-    with beside(process_id, is_fork=is_fork) as result:
+    with beside(os.getpid, is_fork=is_fork) as result:
         assert result() not in (None, os.getpid())
 
 
@@ -46,7 +42,7 @@ def test_where_no_process_can_be_started_there_is_no_result(
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(os, "fork", refused)
-    with beside(process_id, is_fork=True) as result:
+    with beside(os.getpid, is_fork=True) as result:
         assert result() is None
 
 
