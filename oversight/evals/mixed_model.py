@@ -15,6 +15,8 @@ from oversight.text.numbers import NONE, Table, count, points, share
 
 MAX_ICC = 0.9999
 """Part of the variance between questions up to which the likelihood is looked at."""
+LEAST_WITHIN = 1e-9
+"""Variance within arms and questions below which there is none: what is left is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,13 @@ def mixed_model(
         )
     names = list(dict.fromkeys(arms))
     if flag := _cannot_fit(arms, questions, values):
-        return MixedFit(tuple(MixedEffect(name, None, None, flag) for name in names), None, None)
+        return _unfit(names, flag)
     totals = _totals(arms, questions, values)
     icc = _most_likely_icc(totals)
     means, covariance, within = totals.solved(icc)
+    if within < LEAST_WITHIN or icc > MAX_ICC - 1e-6:
+        # An interval of no width would say that 20 rulings settle it.
+        return _unfit(names, "nothing differs but arms and questions: chance cannot be measured")
     degrees = len(totals.sums) - len(names)
     effects = []
     for place, name in enumerate(names):
@@ -88,6 +93,11 @@ def mixed_model(
         own = _t_interval(means[place], covariance[place, place], *size, lowest=0.0)
         effects.append(MixedEffect(name, own, gap))
     return MixedFit(tuple(effects), math.sqrt(within * icc / (1.0 - icc)), icc)
+
+
+def _unfit(names: Sequence[str], flag: str) -> MixedFit:
+    """Arms without numbers, each with the reason."""
+    return MixedFit(tuple(MixedEffect(name, None, None, flag) for name in names), None, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,12 +59,17 @@ def test_the_part_between_questions_is_found():
     assert fit.sd_question == pytest.approx((0.55 * 0.45 / 7) ** 0.5, abs=0.02)
 
 
+NOTHING_LEFT = "nothing differs but arms and questions"
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         ((["a", "b"], ["q", "q"], [0.0, 1.0]), "1 question for 2 arms: too few"),
         ((["a"] * 9, range(9), [0.0, 1.0, 1.0] * 3), "no question has two rulings"),
         ((["a"] * 9, [0, 0, 1, 1, 2, 2, 3, 3, 4], [1.0] * 9), "every ruling has the same score"),
+        ((["a"] * 12 + ["b"] * 12, [*range(6)] * 4, [1.0] * 12 + [0.0] * 12), NOTHING_LEFT),
+        ((["a"] * 12 + ["b"] * 12, [*range(12)] * 2, [0.0, 1.0] * 12), NOTHING_LEFT),
     ],
 )
 def test_data_that_cannot_bear_it_have_a_flag_and_no_number(data, words):
