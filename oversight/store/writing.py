@@ -246,6 +246,10 @@ class Writer:
                 group.append(self._jobs.get_nowait())
         except Empty:
             pass
+        with self._lock:
+            # What a full group leaves behind, and whoever stands still for it, is not waited for.
+            if self._jobs.empty():
+                self._enough.clear()
         self._come_closely = len(group) >= CLOSELY
         return group
 
@@ -256,7 +260,6 @@ class Writer:
             wait_s = GATHER_S if self._come_closely else 0.0
         if wait_s:
             self._enough.wait(wait_s)
-        self._enough.clear()
 
     def _do_writes(self, jobs: Sequence[Write]) -> None:
         if not jobs:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -251,10 +252,23 @@ async def test_a_transaction_has_as_many_writes_as_was_asked_for(tmp_path, make)
     wanted = TransactionSettings(writes=25, wait_s=5.0)
     with Store.open(tmp_path / "runs.db", transactions=wanted) as store:
         store.add(make.question(), *debates)
+        before = time.monotonic()
         with counted_commits(store) as commits:
             await asyncio.gather(*[store.append(make.turn(debate)) for debate in debates])
         assert len(commits) == 4
+        assert time.monotonic() - before < 5.0  # no full transaction waits
         assert store.check() == []
+
+
+def test_a_thread_behind_a_full_transaction_does_not_wait_for_company(tmp_path, make):
+    debates = [make.debate(seed=seed) for seed in range(32)]
+    wanted = TransactionSettings(writes=2, wait_s=10.0)
+    with Store.open(tmp_path / "runs.db", transactions=wanted) as store:
+        store.add(make.question(), *debates)
+        before = time.monotonic()
+        with ThreadPoolExecutor(len(debates)) as pool:
+            list(pool.map(store.add, [make.turn(debate) for debate in debates]))
+        assert time.monotonic() - before < 10.0
 
 
 async def test_a_write_waits_for_company_and_is_durable_when_it_returns(tmp_path, make):
