@@ -20,23 +20,31 @@ def measured(out: Path, *words: str) -> int:
     return main.run(["measure", str(RECIPE), "--quick", "--out", str(out), *words])
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the whole suite in its short form."""
-    folder = tmp_path_factory.mktemp("measured") / "out"
-    assert measured(folder) == 0
-    return folder
-
-
 def parts_of(out: Path) -> dict[str, PartDone]:
     data = json.loads((out / "results.json").read_text())
     return {name: PartDone.model_validate(part) for name, part in data["parts"].items()}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_short_form_has_its_orderings(out: Path) -> None:
-    found = parts_of(out)
+@pytest.mark.timeout(900)
+def test_the_whole_suite_in_its_short_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One test: on several workers each would measure the suite for itself."""
+    out = tmp_path / "out"
+    assert measured(out) == 0
+    has_its_orderings(parts_of(out))
+    every_part_has_a_page_a_picture_and_says_what_it_does_not_show(out)
+    a_part_that_was_lost_is_measured_again_to_the_same_numbers(out)
+    capsys.readouterr()
+    assert measured(out, "--part", "control", "--set", "control.tasks=60") == 2
+    said = capsys.readouterr().err
+    assert "control" in said
+    assert said.count("\n") == 1
+    assert measured(out, "--part", "control", "--set", "shift.items=30") == 0
+
+
+def has_its_orderings(found: dict[str, PartDone]) -> None:
     assert list(found) == list(PARTS)
     proxies = found["overoptimisation"].figures
     chosen, chance = proxies["judge's belief.last"], proxies["chance (control).last"]
@@ -64,9 +72,7 @@ def test_the_short_form_has_its_orderings(out: Path) -> None:
         assert ceiling.low > learnt[f"{size}.shuffled (control).right"].value
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_every_part_has_a_page_a_picture_and_says_what_it_does_not_show(out: Path) -> None:
+def every_part_has_a_page_a_picture_and_says_what_it_does_not_show(out: Path) -> None:
     for name, done in parts_of(out).items():
         page = (out / f"{name}.html").read_text()
         assert done.title in page
@@ -75,27 +81,13 @@ def test_every_part_has_a_page_a_picture_and_says_what_it_does_not_show(out: Pat
     assert all(done.title in (out / "report.html").read_text() for done in parts_of(out).values())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_part_that_was_lost_is_measured_again_to_the_same_numbers(out: Path) -> None:
+def a_part_that_was_lost_is_measured_again_to_the_same_numbers(out: Path) -> None:
     before = parts_of(out)
     rmtree(out / "stages" / "control")
     assert measured(out, "--part", "control") == 0
     after = parts_of(out)
     assert after["control"].figures == before["control"].figures
     assert after["shift"] == before["shift"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_part_with_other_settings_is_refused_and_another_part_is_not(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert measured(out, "--part", "control", "--set", "control.tasks=60") == 2
-    said = capsys.readouterr().err
-    assert "control" in said
-    assert said.count("\n") == 1
-    assert measured(out, "--part", "control", "--set", "shift.items=30") == 0
 
 
 @pytest.mark.parametrize(
