@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def beside(
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(sender, work, *args), daemon=True)
     try:
-        process.start()
+        with without_interrupts():  # who stops this process has it ended with the context
+            process.start()
     except OSError:  # neither memory nor a place among the processes is left
         receiver.close()
         sender.close()
@@ -69,8 +71,23 @@ def beside(
 
 
 def _send(sender: Connection, work: Callable[..., object], *args: Any) -> None:
-    # Whoever stops the other process stops this one too, which has nothing to say about it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # A failure is not told: whoever asks does the work again, and comes upon it.
     with suppress(Exception):
         sender.send(work(*args))
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started meanwhile; here it waits for the end.
+
+    The tracker of shared memory is started first, as it would let signals through again.
+    """
+    resource_tracker.ensure_running()
+    if not hasattr(signal, "pthread_sigmask"):
+        yield  # on Windows
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from oversight.config import ExperimentSettings, RunLabels
 from oversight.errors import AnotherRunError, CheckpointError, OversightError
+from oversight.evals.beside import without_interrupts
 from oversight.files import check_place, write_json
 from oversight.models import contents_of
 from oversight.redaction import redacted
@@ -350,7 +350,7 @@ def _workers(experiment: Experiment, number: int) -> Iterator[list[_Worker]]:
             log = experiment.settings.out / "logs" / f"{index}.txt"
             arguments = (theirs, experiment, log, os.getpid())
             process = context.Process(target=_run_worker, args=arguments, daemon=True)
-            with _without_interrupts():
+            with without_interrupts():
                 process.start()
             theirs.close()
             workers.append(_Worker(process, ours))
@@ -359,23 +359,6 @@ def _workers(experiment: Experiment, number: int) -> Iterator[list[_Worker]]:
         for worker in workers:
             worker.process.kill()
             worker.process.join()
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C from processes that are started meanwhile; here it waits for the end.
-
-    The tracker of shared memory is started first, as it would let signals through again.
-    """
-    resource_tracker.ensure_running()
-    if not hasattr(signal, "pthread_sigmask"):
-        yield  # on Windows
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_worker(pipe: Connection, experiment: Experiment, log: Path, parent: int) -> None:

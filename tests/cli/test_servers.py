@@ -44,7 +44,7 @@ class Mood:
     listed: tuple[str, ...] = ()
     """Models in the list that a GET answers with; without any, there is no such list."""
     unlisted: tuple[str, ...] = ()
-    """Models that it answers for as well; with a list, for no others."""
+    """Models that it answers for as well; where these or listed ones are given, for no others."""
     seen: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -68,7 +68,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Mood]:
             if self.headers.get("authorization") != f"Bearer {KEY}":
                 return self.say(401, {"error": {"message": "Incorrect API key provided"}})
             mood.seen.append(body)
-            if mood.listed and body["model"] not in mood.listed + mood.unlisted:
+            named = mood.listed + mood.unlisted
+            if named and body["model"] not in named:
                 return self.say(404, {"error": {"message": f"no model {body['model']}"}})
             if mood.num_busy:
                 mood.num_busy -= 1
@@ -208,7 +209,8 @@ def test_what_every_call_would_meet_ends_the_run_at_once(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert named in line
     assert KEY not in line
-    assert len(server.seen) <= 2  # both sides of the first debate speak at once
+    # One token before the run; then both sides of the first debate speak at once.
+    assert len([body for body in server.seen if body.get("max_tokens") != 1]) <= 2
 
 
 def test_a_model_that_the_server_has_not_is_one_line_before_anything_is_recorded(server, capsys):
@@ -221,6 +223,19 @@ def test_a_model_that_the_server_has_not_is_one_line_before_anything_is_recorded
     assert not Path("oversight.db").exists()
     assert [body["max_tokens"] for body in server.seen] == [1, 1]
     assert run([*words, "--model", "tiny:fast"]) == 0
+    assert len(debates()) == 1
+
+
+def test_a_model_that_a_server_without_a_list_has_not_is_refused_as_well(server, capsys):
+    server.unlisted = ("tiny",)
+    words = ["debate", "-d", "world", "--limit", "1", "--no-live", "--base-url", server.url]
+    for options in (["--model", "tinny"], ["--debater-model", "tiny", "--judge-model", "tinny"]):
+        assert run([*words, *options]) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "model 'tinny' is not there; check model (--model), and base_url" in line
+    assert not Path("oversight.db").exists()
+    assert [body["max_tokens"] for body in server.seen] == [1, 1, 1]
+    assert run([*words, "--model", "tiny"]) == 0
     assert len(debates()) == 1
 
 

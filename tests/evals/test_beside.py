@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +56,36 @@ def test_the_process_ends_with_whoever_asked_for_it() -> None:
     with pytest.raises(KeyboardInterrupt), beside(threading.Event().wait, is_fork=True):
         raise KeyboardInterrupt
     assert multiprocessing.active_children() == before
+
+
+@pytest.mark.parametrize("is_fork", [False, True])
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+def test_ctrl_c_is_heard_by_whoever_asked_alone(
+    after_s: float, is_fork: bool, tmp_path: Path
+) -> None:
+    # A terminal tells it to both processes, of which the second may have just begun.
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\nfrom oversight.evals.beside import beside\ntime.sleep(0.5)\n"
+        "if __name__ == '__main__':\n"
+        f"    with beside(time.sleep, 60, is_fork={is_fork}) as result:\n"
+        "        print('begun', flush=True)\n"
+        "        try:\n            result()\n"
+        "        except KeyboardInterrupt:\n            time.sleep(0.5)\n            raise\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1
 
 
 def test_a_process_with_threads_is_not_copied() -> None:

@@ -375,8 +375,9 @@ def build(config: Config) -> OpenAIEngine:
 def check(config: Config) -> None:
     """Refuse a model that its server neither lists nor answers for, before anything is recorded.
 
-    A server may answer for more names than it lists, so one token is asked for then. A server that
-    cannot be asked, or refuses the key, is left to the run, which tries again and says more.
+    A server may answer for more names than it lists, or list none, so one token is asked for then.
+    A server that cannot be asked, or refuses the key, is left to the run, which tries again and
+    says more.
 
     Raises:
         ConfigError: The server has no such model; or as `build`.
@@ -385,23 +386,30 @@ def check(config: Config) -> None:
     key, url = _key_of(config), config.base_urls[0]
     if not config.model:
         return
-    asked = {"model": config.model, "messages": [{"role": "user", "content": "?"}]}
+    prompt = {"messages": [{"role": "user", "content": "?"}]}
+    asked = {"model": config.model, config.max_tokens_name: 1}
+    asked |= prompt if config.api == "chat" else {"prompt": "?"}
+    path = "chat/completions" if config.api == "chat" else "completions"
     try:
         with briefly(url, key) as client:
-            listed = client.get(f"{url}/models")
-            served = model_ids(listed.content) if listed.is_success else []
-            if not served or config.model in served:
+            served = _listed(client.get(f"{url}/models"))
+            if config.model in served:
                 return
-            answer = client.post(f"{url}/chat/completions", json=asked | {"max_tokens": 1})
-    except (httpx.HTTPError, MalformedReplyError):
+            answer = client.post(f"{url}/{path}", json=asked)
+    except httpx.HTTPError:
         return
     if answer.status_code == 404 and config.model in answer.text:
-        raise ConfigError(
-            redacted(
-                f"{url}: model {config.model!r} is not there.{nearest(config.model, served)} "
-                f"Otherwise {LOOK_AT_MODEL}"
-            )
-        )
+        hint = f".{nearest(config.model, served)} Otherwise" if served else ";"
+        reason = f"{url}: model {config.model!r} is not there{hint} {LOOK_AT_MODEL}"
+        raise ConfigError(redacted(reason))
+
+
+def _listed(answer: httpx.Response) -> list[str]:
+    """Names of the models in a server's answer; none where it has no list of them."""
+    try:
+        return model_ids(answer.content) if answer.is_success else []
+    except MalformedReplyError:
+        return []
 
 
 def _key_of(config: Config) -> str:
