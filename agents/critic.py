@@ -3,7 +3,6 @@ a response to an open prompt, freely or by principles."""
 
 from __future__ import annotations
 
-import asyncio
 import operator
 import random
 import re
@@ -32,6 +31,7 @@ from oversight.agents.speaking import (
 )
 from oversight.constitutions import Principle, draw
 from oversight.constitutions.published import demonstrations
+from oversight.engines import all_at_once
 from oversight.errors import ConfigError
 from oversight.ids import content_id, seed_from
 from oversight.models import content_of
@@ -132,7 +132,7 @@ class Critic:
         chosen = self.chosen(view)
         groups = [(each,) for each in chosen] if self.config.by == "each" else [chosen]
         critiques = [_CritiqueOfResponse(self, group) for group in groups]
-        drafts = await asyncio.gather(*(each.act(view) for each in critiques))
+        drafts = await all_at_once(each.act(view) for each in critiques)
         clean = [view.may_end and NO_FAULT.fullmatch(draft.text) is not None for draft in drafts]
         # Of several critiques only those that found something are what the responder reads.
         said = [draft.text for draft, none in zip(drafts, clean, strict=True) if not none]

@@ -19,6 +19,7 @@ from langgraph.types import Command
 
 from oversight import protocols, registry
 from oversight.agents.speaking import notes_of
+from oversight.engines import all_at_once
 from oversight.errors import ProtocolError
 from oversight.graphs.planning import check_fit, check_question, draw_orders, plan_one
 from oversight.graphs.runtime import (
@@ -132,8 +133,7 @@ class Nodes:
         # Programs first, whose words are then recorded: the node is entered again for each person.
         persons = [slot for slot in open_slots if self._is_held_by_person(running, slot)]
         speeches = [self._speech(running, step, slot) for slot in open_slots if slot not in persons]
-        # One alone needs no task of its own.
-        parts = await asyncio.gather(*speeches) if speeches[1:] else [await s for s in speeches]
+        parts = await all_at_once(speeches)
         turns = [turn for part, _ in parts for turn in part]
         prompts = tuple(prompt for _, part in parts for prompt in part)
         if turns:
@@ -173,13 +173,15 @@ class Nodes:
             if running.debate.protocol.swap:
                 listing = not running.debate.protocol.speakers
                 orders.append((drawn.swapped(listing=listing), True))
-            await asyncio.gather(
-                *(
-                    self._judge(running, shown, swapped)
-                    for shown, swapped in orders
-                    if not running.judged(swapped=swapped)
-                )
-            )
+            works = [
+                self._judge(running, shown, swapped)
+                for shown, swapped in orders
+                if not running.judged(swapped=swapped)
+            ]
+            # A judgment that has been paid for is kept, also where that in the other order fails.
+            done = await asyncio.gather(*works, return_exceptions=True)
+            for failure in (each for each in done if isinstance(each, BaseException)):
+                raise failure
         return await self._end(running)
 
     async def finish(self, state: DebateState) -> DebateState:
@@ -273,7 +275,7 @@ class Nodes:
         first = await act(running, _candidate(view, 0))
         view = replace(view, notes=notes_of(first[0]))
         others = (act(running, _candidate(view, index)) for index in range(1, slot.candidates))
-        pairs = [first, *await asyncio.gather(*others)]
+        pairs = [first, *await all_at_once(others)]
         turns = await self._choose(running, [turn for turn, _ in pairs])
         return turns, tuple({p.prompt.id: p for _, ps in pairs for p in ps}.values())
 
@@ -292,7 +294,7 @@ class Nodes:
 
     async def _choose(self, running: RunningDebate, turns: list[Turn]) -> list[Turn]:
         """Candidates with their scores, the best of them chosen; among equals the first."""
-        scores = await asyncio.gather(*(self._score(running, turn) for turn in turns))
+        scores = await all_at_once(self._score(running, turn) for turn in turns)
         known = [-1.0 if score is None else score for score in scores]
         best = max(range(len(turns)), key=known.__getitem__)
         return [

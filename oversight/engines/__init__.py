@@ -6,14 +6,16 @@ Here is their common ground: opening one, its part in a debate's id, and batches
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from oversight import registry
 from oversight.config import EngineSettings, PriceTable, Settings, SpendingSettings
 from oversight.errors import BudgetExceededError, ConfigError
 from oversight.types import Capabilities, Chunk, Completion, Engine, EngineSpec, Request
+
+T = TypeVar("T")
 
 
 def open_engine(spec: EngineSpec) -> Engine:
@@ -161,22 +163,18 @@ def metered(
     return lambda spec: cast(Engine, MeteredEngine(open_engine(spec), meter))
 
 
-async def answer_all(
-    requests: Sequence[Request], answer: Callable[[Request], Awaitable[Completion]]
-) -> list[Completion]:
-    """Completions of all requests, asked for at the same time, in the order of `requests`.
+async def all_at_once(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of all works, done at the same time, in their order.
 
-    The first failure cancels the others and is raised by itself.
+    The first failure cancels the others, so that no model is asked in vain, and is raised by
+    itself. One alone is done where it is waited for, without a task of its own.
     """
-    if len(requests) == 1:
-        return [await answer(requests[0])]
-
-    async def one(request: Request) -> Completion:
-        return await answer(request)
-
+    works = list(works)
+    if len(works) == 1:
+        return [await works[0]]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(request)) for request in requests]
+            tasks = [group.create_task(work) for work in works]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

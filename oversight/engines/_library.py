@@ -18,7 +18,7 @@ import httpx
 from pydantic import Field
 
 from oversight.config import Settings
-from oversight.engines import answer_all
+from oversight.engines import all_at_once
 from oversight.engines.openai.failures import by_status
 from oversight.engines.openai.reply import MalformedReplyError, Reply, complaint, completion
 from oversight.errors import (
@@ -129,7 +129,7 @@ class LibraryEngine:
             EngineRefusedError: The provider, or this engine, cannot do what is asked.
             AccessError: The key or the model is refused, as it would be for every request.
         """
-        return await answer_all(requests, self._answer)
+        return await all_at_once(map(self._answer, requests))
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """The completion as it grows; the last chunk carries it whole. Raises as `generate`."""

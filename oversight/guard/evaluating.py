@@ -28,6 +28,7 @@ from pydantic import Field
 from oversight import datasets
 from oversight.config import Settings
 from oversight.datasets.base import BadRow, jsonl_objects, parse_record
+from oversight.engines import all_at_once
 from oversight.errors import ConfigError, DataError
 from oversight.evals.harm import decide
 from oversight.evals.intervals import Estimate, mean_interval
@@ -256,7 +257,7 @@ async def evaluate(
         async with bound:
             return await _judge(others, scored, item)
 
-    judged = await asyncio.gather(*map(one, items))
+    judged = await all_at_once(map(one, items))
     threshold = math.inf if scored is None else scored.check.threshold
     kinds = sorted({each.kind for each in judged})
     return Evaluation(
@@ -434,4 +435,4 @@ async def _answers(
             answer = await upstream.answer("chat/completions", body)
             return str(answer["choices"][0]["message"]["content"] or "")
 
-    return list(await asyncio.gather(*map(one, chats)))
+    return await all_at_once(map(one, chats))

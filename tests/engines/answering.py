@@ -27,9 +27,12 @@ Reply = Callable[[Body, int], Body | tuple[int, Body]]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers each request by the server's `reply`, and keeps what it was asked."""
+    """Lists its model; answers each request by the server's `reply`, and keeps what was asked."""
 
     protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._send(200, {"data": [{"id": "m"}]})
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -38,7 +41,9 @@ class Handler(BaseHTTPRequestHandler):
             server.asked.append(asked)
             number = len(server.asked)
         made = server.reply(asked, number)
-        status, body = made if isinstance(made, tuple) else (200, made)
+        self._send(*(made if isinstance(made, tuple) else (200, made)))
+
+    def _send(self, status: int, body: Body) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")

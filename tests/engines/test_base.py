@@ -8,7 +8,7 @@ import pytest
 
 from oversight import registry
 from oversight.chat import plain_text
-from oversight.engines import answer_all, identify, open_engine
+from oversight.engines import all_at_once, identify, open_engine
 from oversight.errors import ConfigError, EngineRefusedError, UnknownNameError
 from oversight.types import EngineSpec, Message, Prompt, Request
 
@@ -81,5 +81,5 @@ async def test_the_first_failure_is_raised_itself_and_the_others_are_cancelled()
 
     asked = [Request(prompt(("user", "x")), id=each) for each in ("a", "bad", "b")]
     with pytest.raises(EngineRefusedError, match="no"):
-        await answer_all(asked, answer)
+        await all_at_once(map(answer, asked))
     assert sorted(cancelled) == ["a", "b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -174,6 +175,50 @@ async def test_a_debate_can_be_judged_with_the_sides_swapped(
     final = [view for view in theatre.judge.views if view.act is Act.DECIDE]
     read = [tuple(turn.seat for turn in view.turns[:2]) for view in final]
     assert set(read) == {drawn.orders.shown, swapped.orders.shown}
+
+
+async def test_a_judgment_is_kept_where_that_in_the_other_order_fails(
+    theatre: Any, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = protocols.load("debate_single_turn").model_copy(update={"swap": True})
+    act = theatre.judge.act
+    read: list[Seat] = []
+
+    async def fails_first(view: View) -> Draft:
+        read.append(view.turns[0].seat)
+        if len(read) == 1:
+            raise EngineUnavailableError("gone")
+        await asyncio.sleep(0.05)
+        drafted: Draft = await act(view)
+        return drafted
+
+    monkeypatch.setattr(theatre.judge, "act", fails_first)
+    with pytest.raises(EngineUnavailableError):
+        await theatre.run(protocol, question)
+    transcript = await theatre.run(protocol, question)
+    assert len(transcript.judgments) == 2
+    assert len(read) == 3, "one order is judged anew"
+
+
+async def test_where_one_side_cannot_speak_the_other_is_not_waited_for(
+    theatre: Any, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[Seat] = []
+
+    async def act(view: View) -> Draft:
+        if view.seat is Seat.A:
+            raise EngineUnavailableError("gone")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            given_up.append(view.seat)
+            raise
+        return Draft(text="late")
+
+    monkeypatch.setattr(theatre.speaker, "act", act)
+    with pytest.raises(EngineUnavailableError, match="gone"):
+        await theatre.run("debate_single_turn", question)
+    assert given_up == [Seat.B]
 
 
 async def test_without_speakers_the_options_are_listed_the_other_way_round(

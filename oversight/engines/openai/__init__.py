@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from oversight.chat import alternate_roles, fold_system
-from oversight.engines import answer_all
+from oversight.engines import all_at_once
 from oversight.engines.openai.failures import LOOK_AT_MODEL, AttemptError
 from oversight.engines.openai.reply import (
     MalformedReplyError,
@@ -128,7 +128,7 @@ class OpenAIEngine:
             EngineRefusedError: The server, or this engine, cannot do what is asked.
             BudgetExceededError: The budget is used up.
         """
-        return await answer_all(requests, self._answer)
+        return await all_at_once(map(self._answer, requests))
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """The completion as it grows; the last chunk carries it whole. Raises as `generate`."""

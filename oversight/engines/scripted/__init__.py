@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from oversight.engines import answer_all
+from oversight.engines import all_at_once
 from oversight.engines.scripted.script import (
     Config,
     Rule,
@@ -106,7 +106,7 @@ class ScriptedEngine:
             EngineRefusedError: The script has no answer.
             EngineUnavailableError: The settings want this call to fail, or the engine is closed.
         """
-        return await answer_all(requests, self._answer)
+        return await all_at_once(map(self._answer, requests))
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """The completion in pieces of `tokens_per_chunk`; the last chunk carries it whole."""

@@ -37,7 +37,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from oversight.chat import checked_template_args
 from oversight.config import Settings
-from oversight.engines import answer_all
+from oversight.engines import all_at_once
 from oversight.engines.transformers.sequence import Job, ModelThread
 from oversight.errors import ConfigError
 from oversight.models import check_obtainable, check_whole, content_name, is_content_name, resolve
@@ -143,7 +143,7 @@ class TransformersEngine:
             EngineRefusedError: A request does not fit the model, or asks for what there is not.
             EngineError: The model could not answer; the message says which request.
         """
-        return await answer_all(requests, self._answer)
+        return await all_at_once(map(self._answer, requests))
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """The completion piece by piece; the last chunk carries it whole.

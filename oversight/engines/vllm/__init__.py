@@ -39,7 +39,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from oversight.engines import answer_all, openai
+from oversight.engines import all_at_once, openai
 from oversight.engines.vllm.server import Replica, ReplicaMetrics, ServerProcess, reserve_port
 from oversight.engines.vllm.settings import (
     HOST,
@@ -135,7 +135,7 @@ class VllmEngine:
             EngineError: One of them could not be answered, also after a restart.
         """
         await self._prepare()
-        return await answer_all(requests, self._answer)
+        return await all_at_once(map(self._answer, requests))
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """The completion piece by piece; the last chunk carries it whole.

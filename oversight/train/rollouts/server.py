@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 import numpy as np
 
-from oversight.engines import vllm
+from oversight.engines import all_at_once, vllm
 from oversight.engines.openai.settings import VLLM_NEUTRAL
 from oversight.errors import ConfigError, EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.modeling import Ids
@@ -111,7 +111,7 @@ class Servers:
 
         async def all_of_them() -> list[list[SampledResponse]]:
             slots = asyncio.Semaphore(self._max_in_flight)
-            return await asyncio.gather(*(one(i, slots) for i in range(len(prompts))))
+            return await all_at_once(one(i, slots) for i in range(len(prompts)))
 
         return self.run(all_of_them())
 
@@ -131,7 +131,7 @@ class Servers:
             posts = (
                 self._post(url + path, body) for url, body in zip(self.urls, each, strict=True)
             )
-            return list(await asyncio.gather(*posts))
+            return await all_at_once(posts)
 
         return self.run(all_of_them())
 
