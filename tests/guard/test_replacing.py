@@ -51,7 +51,7 @@ async def weights(client: httpx.AsyncClient) -> dict[str, Any]:
 
 async def until(client: httpx.AsyncClient, **wanted: Any) -> dict[str, Any]:
     """The state of the weights once it has these fields."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             found = await weights(client)
             if wanted.items() <= found.items():
@@ -65,7 +65,7 @@ async def test_calls_end_with_the_weights_that_they_began_with_and_none_is_lost(
     answered: list[str] = []
     async with (
         Running(server.app) as running,
-        httpx.AsyncClient(base_url=running.url, timeout=60, trust_env=False) as client,
+        httpx.AsyncClient(base_url=running.url, timeout=120, trust_env=False) as client,
     ):
         is_over = asyncio.Event()
 
@@ -92,7 +92,9 @@ async def test_calls_end_with_the_weights_that_they_began_with_and_none_is_lost(
         await going
         turned = answered.index("seedling")
         assert set(answered[:turned]) == {"porter"}
-        assert set(answered[turned:]) == {"seedling"}, "once replaced, nothing is answered as before"
+        assert set(answered[turned:]) == {"seedling"}, (
+            "once replaced, nothing is answered as before"
+        )
         events = [json.loads(each[6:]) for each in streamed if each.startswith("data: {")]
         assert {each["system_fingerprint"] for each in events} == {"porter"}
         assert [each for each in streamed if each][-1] == "data: [DONE]"
@@ -110,10 +112,10 @@ async def test_weights_that_cannot_be_loaded_change_nothing_and_are_named(
     server = await open_server(GuardFileSettings.read(guard_file), tmp_path)
     async with (
         Running(server.app) as running,
-        httpx.AsyncClient(base_url=running.url, timeout=60, trust_env=False) as client,
+        httpx.AsyncClient(base_url=running.url, timeout=120, trust_env=False) as client,
     ):
         (tmp_path / "guard.models").write_text(json.dumps({"helper": str(broken)}))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not (found := await weights(client))["failed"]:
                 await asyncio.sleep(0.05)
         assert "broken" in found["failed"]

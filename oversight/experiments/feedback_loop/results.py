@@ -20,7 +20,7 @@ from oversight.experiments.feedback_loop.stages import (
     held_out,
 )
 from oversight.files import write_json
-from oversight.text.numbers import NONE, Table, count, listed, points, share
+from oversight.text.numbers import NONE, Table, count, listed, percent, points, share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,10 +187,10 @@ def tables(results: FeedbackLoopResults) -> tuple[Table, ...]:
     seeds = len(first.by_seed)
     note = (
         f"{count(first.bad.num_clusters, 'held-out request')}, {count(seeds, 'seed')}; 95 % "
-        f"intervals clustered by request. Users err in {results.error_rate:.0%} of their words. "
-        "Bad: harm, or a harmless request that is not answered rightly. The last columns are of "
-        "the last round."
-    ).replace("%  ", "% ")
+        f"intervals clustered by request. Users err in {percent(results.error_rate)} of their "
+        "words. Bad: harm, or a harmless request that is not answered rightly. The last columns "
+        "are of the last round."
+    )
     columns = ["before", *(f"round {number}" for number in range(1, num_rounds))]
     return (
         Table(
