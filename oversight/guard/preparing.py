@@ -147,15 +147,39 @@ class GuardFileSettings(Settings):
 
         return open_
 
+    def describer(self, around: Path | None = None) -> Callable[[str], EngineSpec | None]:
+        """A way to the description of a model by its name under [upstreams] or [engines].
+
+        It gives None for one that a server runs, and the weights that were put in place of others.
+        """
+        other = {} if around is None else read_replacements(around / self.replaced)
+
+        def spec_of(name: str) -> EngineSpec | None:
+            described = self.upstreams.get(name) or self.engines.get(name)
+            if described is None:
+                known = [*self.upstreams, *self.engines]
+                raise ConfigError(
+                    f"settings.model = {name!r} is described neither under [upstreams] nor under "
+                    f"[engines].{nearest(name, known)}"
+                )
+            if not described.engine:
+                return None
+            settings = described.settings
+            if name in self.upstreams and name in other:
+                settings = {**settings, "model": other[name]}
+            return EngineSpec(engine=described.engine, settings=settings)
+
+        return spec_of
+
     def read_policy(self, around: Path | None = None) -> Policy:
         """The policy with its checks; raises as `policy.read_policy`."""
-        return read_policy(self.policy, around, self.opener())
+        return read_policy(self.policy, around, self.opener(), self.describer(around))
 
     def read_candidate(self, around: Path | None = None) -> Policy | None:
         """The policy of the candidate, if it has one of its own; raises as `policy.read_policy`."""
         if self.candidate is None or not self.candidate.policy:
             return None
-        return read_policy(self.candidate.policy, around, self.opener())
+        return read_policy(self.candidate.policy, around, self.opener(), self.describer(around))
 
     def read_prices(self, around: Path | None = None) -> PriceTable | None:
         """The prices; None without a file of them.

@@ -71,6 +71,8 @@ class ReplaceableUpstream:
         """The reason why the last model could not take the place of the one in use."""
         self.loading = ""
         """The model that is being loaded."""
+        self.held_by = ""
+        """Name of a check that reads the hidden states of the model in use, and of no other."""
         self._closing: set[asyncio.Task[None]] = set()
         self._held = self._open(model or self.own)
 
@@ -98,6 +100,13 @@ class ReplaceableUpstream:
         """
         wanted = model or self.own
         if wanted == self._held.model:
+            return
+        if self.held_by:
+            self.failed = (
+                f"{wanted}: checks.{self.held_by} reads the hidden states of the model in use; fit "
+                "its probe to other weights, and start the guard with both"
+            )
+            logger.error("%s goes on with the model in use: %s", self._name, self.failed)
             return
         self.loading, self.failed = wanted, ""
         found: _Held | None = None

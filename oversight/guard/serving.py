@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -33,11 +33,12 @@ from oversight.guard.drift import Alarm, DriftWatch, num_streams
 from oversight.guard.event_stream import EventStream, close_events
 from oversight.guard.exchanges import ModelGuard
 from oversight.guard.feedback import FeedbackDesk
+from oversight.guard.policy import Policy
 from oversight.guard.preparing import GuardFileSettings, LimitSettings, check_cases
 from oversight.guard.recording import AlarmTeller, Meters, Recorder
-from oversight.guard.replacing import ModelReplacements
+from oversight.guard.replacing import ModelReplacements, ReplaceableUpstream
 from oversight.guard.telemetry import CallTracer, TokenMeters, log_call
-from oversight.guard.upstreams import TRACE, ApiError, Json, Path, TraceIds, invalid
+from oversight.guard.upstreams import TRACE, ApiError, Json, Path, TraceIds, Upstream, invalid
 from oversight.redaction import register
 from oversight.store import Store
 
@@ -373,10 +374,12 @@ async def open_server(
     await check_cases(policy)
     upstreams = settings.open_upstreams(around)
     guard = ModelGuard(policy, upstreams)
+    _hold(policy, upstreams)
     candidate: ModelGuard | None = None
     if settings.candidate is not None:
         other = settings.read_candidate(around) or policy
         await check_cases(other)
+        _hold(other, upstreams)
         candidate = ModelGuard(other, candidate_upstreams(settings.candidate, upstreams))
     closing: list[Callable[[], Awaitable[None]]] = []
     server = GuardServer(guard, settings.limits, keys, closing)
@@ -414,6 +417,14 @@ async def open_server(
             candidate.watch(each)
         server.trial = CandidateTrial(settings.candidate, guard, candidate, around)
     return server
+
+
+def _hold(policy: Policy, upstreams: Mapping[str, Upstream]) -> None:
+    """Keep the weights in place whose hidden states a check of the policy reads."""
+    for rule in (*policy.whole_inputs, *policy.whole_outputs):
+        found = upstreams.get(getattr(rule.check, "reads", ""))
+        if isinstance(found, ReplaceableUpstream):
+            found.held_by = rule.name
 
 
 async def serve(server: GuardServer, listening: socket.socket) -> None:

@@ -86,7 +86,7 @@ async def test_calls_end_with_the_weights_that_they_began_with_and_none_is_lost(
             assert run(["guard", "replace", str(guard_file), "helper", "seedling"]) == 0
             streamed += [line async for line in lines]
         await until(client, model="seedling")
-        while answered[-1] != "seedling":
+        while answered[-1] != "seedling":  # noqa: ASYNC110 - they are asked
             await asyncio.sleep(0.01)
         is_over.set()
         await going
@@ -116,7 +116,7 @@ async def test_weights_that_cannot_be_loaded_change_nothing_and_are_named(
     ):
         (tmp_path / "guard.models").write_text(json.dumps({"helper": str(broken)}))
         async with asyncio.timeout(120):
-            while not (found := await weights(client))["failed"]:
+            while not (found := await weights(client))["failed"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert "broken" in found["failed"]
         assert found["model"] == "porter"
