@@ -296,7 +296,7 @@ def export(
     import json
 
     from oversight.config import assignments
-    from oversight.guard.feedback import (
+    from oversight.guard.feedback_rows import (
         FeedbackRows,
         FeedbackRowSettings,
         RowLayout,
