@@ -176,6 +176,7 @@ def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
         *TRAINING,
         FOLDER / "judging" / "kto.toml",
         SUITE,
+        FEEDBACK_LOOP,
         VALUES,
         *OTHERS,
     }
