@@ -30,7 +30,6 @@ NOT_RUN = {
     "README.md": {
         "oversight run recipes/closed_circle.toml": CIRCLE,
         "oversight run recipes/constitutional_": STAGES,
-        "oversight run recipes/feedback_loop.toml": LOOP,
         "oversight guard serve": GUARD,
         "curl": GUARD,
         "oversight debate recipes/vllm_debate.toml": "tests/engines/vllm",
