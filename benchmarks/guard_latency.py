@@ -1,10 +1,15 @@
 """Latency that a guard with ten checks of text adds, at 200 requests/s, and its memory.
 
     python benchmarks/guard_latency.py --seconds 20
+    python benchmarks/guard_latency.py --litellm /tmp/peer/bin/litellm --rate 50
+    python benchmarks/guard_latency.py --seconds 0 --memory 200000
 
 A simulated server answers 400 characters after 20 ms; the guard stands before it in a process
 of its own, the load generator in this one. Requests are sent at fixed times whether or not earlier
-ones are answered, to the server directly and through the guard by turns.
+ones are answered, to the server directly and through the guard by turns. With `--litellm`, the
+command of an environment in which litellm[proxy] is installed, its proxy is asked by turns as well:
+without checks, and with its own content filter before and behind the model, given as many kinds of
+patterns as ours has and the same list of words.
 
 Bars: added at the median at most 2 ms and at p99 at most 10 ms on two idle cores; memory flat. The
 processor time of the guard for one request does not depend on what else runs.
@@ -41,6 +46,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": ANSWER})
 uvicorn.run(app, port=int(sys.argv[1]), log_level="error", lifespan="off")
 """
+FILTERED = ("us_ssn", "visa", "mastercard", "aws_access_key", "github_token", "email", "ipv4")
 GUARD = """
 policy = "policy.toml"
 [upstreams.sim]
@@ -139,53 +145,124 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-async def measure(given: argparse.Namespace, ports: tuple[int, int], guard: int) -> None:
-    direct, through = Load(ports[0]), Load(ports[1])
-    for each in (direct, through):
-        await answering(ports[0] if each is direct else ports[1])
+async def measure(given: argparse.Namespace, ports: dict[str, int], guard: int) -> None:
+    """Ask all by turns, and print what each came to."""
+    loads = {name: Load(port) for name, port in ports.items()}
+    for name, each in loads.items():
+        await answering(ports[name])
         await each.run(int(given.rate), given.rate)  # connections open, code warm
     process = psutil.Process(guard)
     memory, times, waited = process.memory_info().rss, process.cpu_times(), waiting(guard)
-    seconds: dict[str, list[float]] = {"direct": [], "guard": []}
+    seconds: dict[str, list[float]] = {name: [] for name in loads}
     number = int(given.rate * given.seconds / 4)
     for _ in range(4):
-        seconds["direct"] += await direct.run(number, given.rate)
-        seconds["guard"] += await through.run(number, given.rate)
+        for name, each in loads.items():
+            seconds[name] += await each.run(number, given.rate)
     after, spent, waits = process.memory_info().rss, process.cpu_times(), waiting(guard)
     for name, found in seconds.items():
         p50, p99 = np.percentile(found, [50, 99]) * 1000
-        print(f"{name}: {len(found):,} requests, median {p50:.2f} ms, p99 {p99:.2f} ms")
-    added = [
-        float(np.percentile(seconds["guard"], q) - np.percentile(seconds["direct"], q)) * 1000
-        for q in (50, 99)
-    ]
+        added = [
+            float(np.percentile(found, q) - np.percentile(seconds["direct"], q)) * 1000
+            for q in (50, 99)
+        ]
+        print(
+            f"{name}: {len(found):,} requests at {given.rate:g}/s, median {p50:.2f} ms, p99 "
+            f"{p99:.2f} ms; added: median {added[0]:.2f} ms, p99 {added[1]:.2f} ms",
+            flush=True,
+        )
     cpu = (spent.user + spent.system - times.user - times.system) / len(seconds["guard"])
     load = os.getloadavg()[0]
-    print(f"added: median {added[0]:.2f} ms (bar 2), p99 {added[1]:.2f} ms (bar 10)")
+    print("bars of the guard: added at the median 2 ms, at p99 10 ms, at 200/s")
     print(f"processor time of the guard: {cpu * 1000:.2f} ms a request; load average {load:.1f}")
     starved = (waits - waited) / len(seconds["guard"])
     print(f"the guard was ready and waited for a processor: {starved * 1000:.2f} ms a request")
-    print(f"memory: {memory >> 20} MiB before, {after >> 20} MiB after")
+    print(f"memory of the guard: {memory >> 20} MiB before, {after >> 20} MiB after", flush=True)
+
+
+async def measure_memory(given: argparse.Namespace, port: int, guard: int) -> None:
+    """Send many requests through the guard, 16 at a time, and print its memory on the way."""
+    await answering(port)
+    load, process, left = Load(port), psutil.Process(guard), given.memory
+    sizes = []
+    started = time.perf_counter()
+
+    async def go_on() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            if left % (given.memory // 10) == 0:
+                sizes.append(f"{process.memory_info().rss / (1 << 20):.0f}")
+            await load.one()
+
+    await asyncio.gather(*(go_on() for _ in range(16)))
+    load.close()
+    seconds = time.perf_counter() - started
+    print(
+        f"memory over {given.memory:,} requests ({given.memory / seconds:.0f}/s), MiB at each "
+        f"tenth: {', '.join(sizes)}",
+        flush=True,
+    )
+
+
+def litellm_files(folder: Path, server: int, words: list[str]) -> dict[str, Path]:
+    """Configurations of LiteLLM's proxy, without checks and with its content filter."""
+    answers = {"api_base": f"http://127.0.0.1:{server}/v1", "api_key": "none"}
+    models = [{"model_name": "sim", "litellm_params": {"model": "openai/sim", **answers}}]
+    patterns = [
+        {"pattern_type": "prebuilt", "pattern_name": name, "action": "MASK"} for name in FILTERED
+    ]
+    found = {"guardrail": "litellm_content_filter", "default_on": True, "patterns": patterns}
+    found["blocked_words"] = [{"keyword": word, "action": "BLOCK"} for word in words]
+    rails = [
+        {"guardrail_name": mode, "litellm_params": {**found, "mode": mode}}
+        for mode in ("pre_call", "post_call")
+    ]
+    quiet = {"litellm_settings": {"telemetry": False, "num_retries": 0}}
+    paths = {}
+    for name, more in (("plain", {}), ("filter", {"guardrails": rails})):
+        paths[name] = folder / f"litellm_{name}.yaml"
+        paths[name].write_text(json.dumps({"model_list": models, **quiet, **more}))
+    return paths
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=200.0)
+    parser.add_argument("--litellm", help="LiteLLM's command, in an environment of its own")
+    parser.add_argument("--memory", type=int, default=0, help="requests over which memory is read")
     given = parser.parse_args()
-    words = json.dumps([f"forbidden{number}" for number in range(200)])
-    ports = free_port(), free_port()
+    names = [f"forbidden{number}" for number in range(200)]
+    ports = {"direct": free_port(), "guard": free_port()}
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "policy.toml").write_text(POLICY.format(words=words))
-        Path(folder, "guard.toml").write_text(GUARD.format(port=ports[0]))
+        Path(folder, "policy.toml").write_text(POLICY.format(words=json.dumps(names)))
+        Path(folder, "guard.toml").write_text(GUARD.format(port=ports["direct"]))
         how: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL}
-        server = subprocess.Popen([sys.executable, "-c", SERVER, str(ports[0])], **how)
+        started = [subprocess.Popen([sys.executable, "-c", SERVER, str(ports["direct"])], **how)]
         command = [sys.executable, "-m", "oversight.cli.main", "guard", "serve", "guard.toml"]
-        guard = subprocess.Popen([*command, "--port", str(ports[1])], **how)
+        guard = subprocess.Popen([*command, "--port", str(ports["guard"])], **how)
+        started.append(guard)
+        if given.litellm:
+            quiet = {**how, "stderr": subprocess.DEVNULL}
+            # Without an own environment it would import what PYTHONPATH names.
+            kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+            for name, path in litellm_files(Path(folder), ports["direct"], names).items():
+                ports[f"LiteLLM, {name}"] = port = free_port()
+                line = [given.litellm, "--config", str(path), "--port", str(port)]
+                line += ["--host", "127.0.0.1"]
+                environment = {
+                    **kept,
+                    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+                }
+                started.append(subprocess.Popen(line, env=environment, **quiet))
         try:
-            asyncio.run(measure(given, ports, guard.pid))
+            if given.seconds:
+                asyncio.run(measure(given, ports, guard.pid))
+            if given.memory:
+                asyncio.run(measure_memory(given, ports["guard"], guard.pid))
         finally:
-            for each in (guard, server):
+            for each in started:
                 each.terminate()
                 each.wait(30)
 

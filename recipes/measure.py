@@ -30,6 +30,7 @@ EXPERIMENTS = {
     "closed_circle": ("run", "closed_circle.toml"),
     "constitutional_sl": ("run", "constitutional_sl.toml"),
     "constitutional_rl": ("run", "constitutional_rl.toml"),
+    "feedback_loop": ("run", "feedback_loop.toml"),
     "hard_problems": ("measure", "measured/suite.toml"),
     "redteam_loop": ("redteam", "loop", "redteam_judge.toml"),
 }

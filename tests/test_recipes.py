@@ -12,11 +12,12 @@ import pytest
 from oversight import constitutions, protocols, registry
 from oversight.audits.preparing import JudgeAuditSettings
 from oversight.cli.measure import load_suite
-from oversight.cli.run import load_circle
+from oversight.cli.run import load_circle, load_loop
 from oversight.config import RunSettings, load_recipe, override, read_toml
 from oversight.experiments import constitutional, selfplay
 from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
+from oversight.experiments.feedback_loop.stages import FeedbackLoop
 from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.experiments.whose_values import WhoseValuesSettings
@@ -34,10 +35,14 @@ FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
 BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "propose.toml": WritingSettings}
 STAGES = [FOLDER / "constitutional_sl.toml", FOLDER / "constitutional_rl.toml"]
+FEEDBACK_LOOP = FOLDER / "feedback_loop.toml"
 TOURNAMENT = FOLDER / "tournament.toml"
 LOOP = FOLDER / "redteam_judge.toml"
 RECIPES = sorted(
-    set(FOLDER.glob("*.toml")) - {TOURNAMENT, LOOP, *CIRCLES} - set(BATCHES) - set(STAGES)
+    set(FOLDER.glob("*.toml"))
+    - {TOURNAMENT, LOOP, FEEDBACK_LOOP, *CIRCLES}
+    - set(BATCHES)
+    - set(STAGES)
 )
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
@@ -129,6 +134,15 @@ def test_the_second_stage_goes_on_with_what_the_first_one_made() -> None:
     assert first.out == second.out
 
 
+def test_the_feedback_loop_is_one_in_its_short_form_as_well() -> None:
+    whole, short = (load_loop(FEEDBACK_LOOP, {}, quick=quick) for quick in (False, True))
+    assert len(whole.seeds) >= 3
+    assert set(whole.arms) == set(short.arms) == {"users", "shuffled", "still"}
+    assert len(FeedbackLoop(short).plan()) < len(FeedbackLoop(whole).plan())
+    assert short.held_out_prompts < whole.held_out_prompts
+    assert FEEDBACK_LOOP.read_text().startswith("# "), "a recipe begins by saying what it is for"
+
+
 def load_constitutional(path: Path, *, quick: bool) -> ConstitutionalSettings:
     data = read_toml(path)
     assert data.pop("experiment") == "constitutional"
@@ -162,6 +176,7 @@ def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
         *TRAINING,
         FOLDER / "judging" / "kto.toml",
         SUITE,
+        FEEDBACK_LOOP,
         VALUES,
         *OTHERS,
     }

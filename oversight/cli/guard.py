@@ -205,6 +205,36 @@ def switch(
 
 
 @guard.command()
+def replace(
+    path: GuardFile,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name under [upstreams] that clients ask for.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder of a trained model, or another name; without it the file's own again.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Put other weights in the place of a model that is served; no call is dropped.
+
+    The guard that serves loads them beside those in use, and lets them answer once they can; calls
+    under way end as they began. /health says which weights answer, or why others could not.
+    """
+    from oversight.guard.preparing import GuardFileSettings
+    from oversight.guard.replacing import write_replacement
+
+    settings = GuardFileSettings.read(path)
+    place = path.parent / settings.replaced
+    written = write_replacement(settings.upstreams, place, name, model or "")
+    answers = model or "the model of the guard's file"
+    typer.echo(visible(f"{written}: {name} is answered by {answers} once it is loaded"))
+
+
+@guard.command()
 def compare(
     url: Annotated[
         str, typer.Argument(metavar="URL", help="Address of the guard, as `serve` prints it.")
@@ -266,7 +296,7 @@ def export(
     import json
 
     from oversight.config import assignments
-    from oversight.guard.feedback import (
+    from oversight.guard.feedback_rows import (
         FeedbackRows,
         FeedbackRowSettings,
         RowLayout,

@@ -65,7 +65,8 @@ def rate(
             autocompletion=one_of(known_tasks),
             help="pairs: which of two candidates of one turn is better. principles: how well a "
             "speech keeps to each principle of a constitution. revisions: whether a criticism is "
-            "right, and the revision better. Or a task of your own, file.py:Class.",
+            "right, and the revision better. flagged: whether a check of a guard was right to act. "
+            "Or a task of your own, file.py:Class.",
             show_default=False,
         ),
     ],

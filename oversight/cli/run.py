@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 
     from oversight.experiments.constitutional.results import ConstitutionalResults
     from oversight.experiments.constitutional.settings import ConstitutionalSettings
+    from oversight.experiments.feedback_loop.results import FeedbackLoopResults
+    from oversight.experiments.feedback_loop.settings import FeedbackLoopSettings
     from oversight.experiments.selfplay.results import CircleResults
     from oversight.experiments.selfplay.settings import CircleSettings
     from oversight.experiments.workers import JobsProgress
 
 
-CIRCLE, CONSTITUTIONAL = "closed_circle", "constitutional"
+CIRCLE, CONSTITUTIONAL, FEEDBACK = "closed_circle", "constitutional", "feedback_loop"
 """Experiments that a recipe names; one that names none is a circle."""
 WIDE = 130
 """Columns of a terminal that intervals have room in."""
@@ -71,11 +73,14 @@ def run(
     sets: Sets = None,
     as_json: Json = False,
 ) -> int:
-    """Run an experiment: self-play (closed_circle.toml), or both stages of Constitutional AI.
+    """Run an experiment: self-play, both stages of Constitutional AI, or a feedback loop.
 
-    Self-play: debates train debaters, their debates are judged again, and it is measured.
+    Self-play (closed_circle.toml): debates train debaters, their debates are judged again, and it
+    is measured.
     Constitutional AI (constitutional_sl.toml, constitutional_rl.toml): answers are criticised and
     revised by principles, or compared, and train the model; harm and help are measured.
+    A feedback loop (feedback_loop.toml): a guarded model is served, and learns from what its users
+    say; bad answers are counted.
 
     Kill it whenever you like: the same command goes on where it was, and a second run prints the
     same tables again.
@@ -90,8 +95,11 @@ def run(
     changes |= labelled(name, tag)
     changes |= {k: v for k, v in {"model": model, "judge": judge_model}.items() if v is not None}
     data = _data(recipe, changes, sets or [], quick=quick)
-    if data.pop("experiment", CIRCLE) == CONSTITUTIONAL:
+    named = data.pop("experiment", CIRCLE)
+    if named == CONSTITUTIONAL:
         return _constitutional(_parsed_constitutional(recipe, data), as_json=as_json)
+    if named == FEEDBACK:
+        return _feedback_loop(_parsed_loop(recipe, data), as_json=as_json)
     circle = _circle(recipe, data)
     try:
         results = run_circle(circle, Console(stderr=True))
@@ -135,9 +143,10 @@ def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool
         data = short_form(data, recipe)
     data = override(data, chosen(changes, sets))
     named = data.get("experiment", CIRCLE)
-    if named not in (CIRCLE, CONSTITUTIONAL):
+    if named not in (CIRCLE, CONSTITUTIONAL, FEEDBACK):
         raise ConfigError(
-            f"{recipe}: experiment = {named!r}: expected {CIRCLE!r} or {CONSTITUTIONAL!r}"
+            f"{recipe}: experiment = {named!r}: expected {CIRCLE!r}, {CONSTITUTIONAL!r} or "
+            f"{FEEDBACK!r}"
         )
     return dict(data)
 
@@ -209,6 +218,65 @@ def print_constitutional(
         print_table(table, console)
     console.print(rich_text(LIMITS, style="dim"))
     console.print(rich_text(", ".join(str(path) for path in written)), soft_wrap=True)
+
+
+def load_loop(recipe: Path, changes: dict[str, Any], *, quick: bool) -> FeedbackLoopSettings:
+    """The settings of a feedback loop, in its short form if asked for.
+
+    Raises:
+        ConfigError: It cannot be read, or a setting is wrong.
+    """
+    data = _data(recipe, changes, [], quick=quick)
+    data.pop("experiment", None)
+    return _parsed_loop(recipe, data)
+
+
+def _parsed_loop(recipe: Path, data: dict[str, Any]) -> FeedbackLoopSettings:
+    from oversight.errors import ConfigError
+    from oversight.experiments.feedback_loop.settings import FeedbackLoopSettings
+
+    try:
+        return FeedbackLoopSettings.parse(data)
+    except ConfigError as error:
+        raise ConfigError(f"{recipe}: {error}") from None
+
+
+def run_loop(
+    settings: FeedbackLoopSettings, console: Console
+) -> tuple[FeedbackLoopResults, tuple[Path, ...]]:
+    """Do what is left of a feedback loop; its results, and their files."""
+    from oversight.experiments import workers
+    from oversight.experiments.feedback_loop.results import gather, write_all
+    from oversight.experiments.feedback_loop.stages import FeedbackLoop
+
+    with job_progress("feedback loop", console) as report:
+        done = workers.run(FeedbackLoop(settings), report)
+    results = gather(settings, done)
+    return results, tuple(write_all(settings, results))
+
+
+def _feedback_loop(settings: FeedbackLoopSettings, *, as_json: bool) -> int:
+    from rich.console import Console
+
+    from oversight.cli.report import print_table
+    from oversight.experiments.feedback_loop.results import LIMITS, findings, tables
+    from oversight.text.terminal import rich_text
+
+    try:
+        results, written = run_loop(settings, Console(stderr=True))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if as_json:
+        typer.echo(json.dumps(results.to_json() | {"findings": findings(results)}, indent=2))
+        return 0
+    console = Console()
+    for line in findings(results):
+        console.print(rich_text(f"• {line}"))
+    for table in tables(results):
+        print_table(table, console)
+    console.print(rich_text(LIMITS, style="dim"))
+    console.print(rich_text(", ".join(str(path) for path in written)), soft_wrap=True)
+    return 0
 
 
 @contextmanager

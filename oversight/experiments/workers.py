@@ -364,7 +364,7 @@ def _workers(experiment: Experiment, number: int) -> Iterator[list[_Worker]]:
 def _run_worker(pipe: Connection, experiment: Experiment, log: Path, parent: int) -> None:
     """One process: job after job, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began us ends us
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     file = log.open("a", encoding="utf-8")
     os.dup2(file.fileno(), sys.stdout.fileno())
     os.dup2(file.fileno(), sys.stderr.fileno())
@@ -401,7 +401,7 @@ def _print_traceback() -> None:
     sys.stderr.write(redacted(traceback.format_exc()))
 
 
-def _watch(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End with the process that began this one, even where that was killed."""
     while os.getppid() == parent:
         time.sleep(WATCH_S)

@@ -15,11 +15,12 @@ from oversight.guard.policy import Action, Policy
 from oversight.guard.screening import Finding, strongest
 from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ROLES, TRACE, ApiError, Json, Path, TraceIds, invalid
+from oversight.types import GUARDED
 
 USER: ContextVar[str] = ContextVar("user", default="")
 """Pseudonym of whoever sent the request that is under way."""
 
-DATASET = "guard"
+DATASET = GUARDED
 """Data set under which the store keeps calls."""
 USERS = "users"
 """Task under which the store keeps users' words on answers."""

@@ -336,7 +336,7 @@ async def evaluate_guard(
     prompts = read_prompts(Path(data)) if data.endswith(".jsonl") else None
     policy = settings.read_policy(around)
     scored_check(policy, alpha)  # before anything is asked
-    upstreams = settings.open_upstreams()
+    upstreams = settings.open_upstreams(around)
     try:
         await policy.prepare()
         if prompts is not None:
@@ -426,13 +426,14 @@ async def items_of_dataset(
 async def _answers(
     upstream: Upstream, model: str, chats: Sequence[list[Any]], options: Json
 ) -> list[str]:
-    """The answers of a model to some chats, in their order."""
+    """The answers of a model to some chats, in their order, each drawn apart from the others."""
     bound = asyncio.Semaphore(16)
 
-    async def one(chat: list[Json]) -> str:
+    async def one(number: int, chat: list[Json]) -> str:
         async with bound:
-            body = {"model": model, "messages": chat, **options}
+            drawn = {"seed": options["seed"] + number} if "seed" in options else {}
+            body = {"model": model, "messages": chat, **options, **drawn}
             answer = await upstream.answer("chat/completions", body)
             return str(answer["choices"][0]["message"]["content"] or "")
 
-    return await all_at_once(map(one, chats))
+    return await all_at_once(one(*each) for each in enumerate(chats))

@@ -57,7 +57,7 @@ from oversight.guard.streaming import TextRule
 from oversight.ids import content_id
 from oversight.registry import nearest
 from oversight.text.prompts import Template
-from oversight.types import Engine
+from oversight.types import Engine, EngineSpec
 
 DEFAULT = "en"
 
@@ -323,7 +323,10 @@ class Policy:
 
 
 def read_policy(
-    name: str, around: Path | None = None, open_: Callable[[str], Engine] | None = None
+    name: str,
+    around: Path | None = None,
+    open_: Callable[[str], Engine] | None = None,
+    spec_of: Callable[[str], EngineSpec | None] | None = None,
 ) -> Policy:
     """A policy by its name or file, ready to be applied.
 
@@ -331,6 +334,7 @@ def read_policy(
         name: A registered policy, or the path of a .toml file.
         around: Folder from which a relative path is looked for as well.
         open_: Opens an engine by its name.
+        spec_of: Describes a model by its name; None for one that a server runs.
 
     Raises:
         ConfigError: Something in it is wrong; names the dotted field.
@@ -345,16 +349,19 @@ def read_policy(
     else:
         path, label = registry.path("policies", name), name
     settings = PolicySettings.parse(read_toml(path, "policy"), path.name, "policy")
-    return build_policy(settings, label, open_)
+    return build_policy(settings, label, open_, spec_of)
 
 
 def build_policy(
-    settings: PolicySettings, name: str, open_: Callable[[str], Engine] | None = None
+    settings: PolicySettings,
+    name: str,
+    open_: Callable[[str], Engine] | None = None,
+    spec_of: Callable[[str], EngineSpec | None] | None = None,
 ) -> Policy:
     """The policy of some settings; raises as `read_policy`."""
     words, canary = _system(settings.system)
     system = f"{words}\nMark: {canary}" if canary else words
-    around = Surroundings(system=words, canary=canary, open=open_)
+    around = Surroundings(system=words, canary=canary, open=open_, spec_of=spec_of)
     inputs: list[TextRule] = []
     outputs: list[TextRule] = []
     whole: dict[str, list[WholeRule]] = {"input": [], "output": []}

@@ -34,6 +34,7 @@ from oversight.guard.exchanges import ModelGuard
 from oversight.guard.feedback import FeedbackSettings
 from oversight.guard.policy import Action, CaseSettings, Policy, read_policy
 from oversight.guard.recording import Hidden
+from oversight.guard.replacing import ReplaceableUpstream, is_replaceable, read_replacements
 from oversight.guard.screening import Finding
 from oversight.guard.server_upstreams import ServerUpstream
 from oversight.guard.telemetry import TelemetrySettings
@@ -94,6 +95,9 @@ class GuardFileSettings(Settings):
     """Form of the log on stderr; as JSON, it has a line of each call, without a word of it."""
     prices: Path | None = None
     """A TOML file of prices by model, from the working directory or beside this one."""
+    replaced: str = Field(default="guard.models", min_length=1)
+    """File that says which weights answer in place of an upstream's own, beside the guard's; it is
+    written by `oversight guard replace`."""
     candidate: CandidateSettings | None = None
     """A second model or policy that is tried; there is none without `[candidate]`."""
     feedback: FeedbackSettings = FeedbackSettings()
@@ -143,15 +147,39 @@ class GuardFileSettings(Settings):
 
         return open_
 
+    def describer(self, around: Path | None = None) -> Callable[[str], EngineSpec | None]:
+        """A way to the description of a model by its name under [upstreams] or [engines].
+
+        It gives None for one that a server runs, and the weights that were put in place of others.
+        """
+        other = {} if around is None else read_replacements(around / self.replaced)
+
+        def spec_of(name: str) -> EngineSpec | None:
+            described = self.upstreams.get(name) or self.engines.get(name)
+            if described is None:
+                known = [*self.upstreams, *self.engines]
+                raise ConfigError(
+                    f"settings.model = {name!r} is described neither under [upstreams] nor under "
+                    f"[engines].{nearest(name, known)}"
+                )
+            if not described.engine:
+                return None
+            settings = described.settings
+            if name in self.upstreams and name in other:
+                settings = {**settings, "model": other[name]}
+            return EngineSpec(engine=described.engine, settings=settings)
+
+        return spec_of
+
     def read_policy(self, around: Path | None = None) -> Policy:
         """The policy with its checks; raises as `policy.read_policy`."""
-        return read_policy(self.policy, around, self.opener())
+        return read_policy(self.policy, around, self.opener(), self.describer(around))
 
     def read_candidate(self, around: Path | None = None) -> Policy | None:
         """The policy of the candidate, if it has one of its own; raises as `policy.read_policy`."""
         if self.candidate is None or not self.candidate.policy:
             return None
-        return read_policy(self.candidate.policy, around, self.opener())
+        return read_policy(self.candidate.policy, around, self.opener(), self.describer(around))
 
     def read_prices(self, around: Path | None = None) -> PriceTable | None:
         """The prices; None without a file of them.
@@ -165,22 +193,38 @@ class GuardFileSettings(Settings):
         path = beside if beside is not None and not self.prices.is_file() else self.prices
         return PriceTable.read(path)
 
-    def open_upstreams(self) -> dict[str, Upstream]:
+    def open_upstreams(self, around: Path | None = None) -> dict[str, Upstream]:
         """The models behind the guard, checked to be there.
+
+        Args:
+            around: Folder of the guard's file, in which weights are looked for that answer in place
+                of the file's own; None: the file's own answer.
 
         Raises:
             ConfigError: One of them is wrong, or has no model.
             UnknownNameError: There is no engine of a name.
         """
         found: dict[str, Upstream] = {}
+        other = {} if around is None else read_replacements(around / self.replaced)
         for name, each in self.upstreams.items():
             if each.base_url:
                 found[name] = ServerUpstream(name, each)
+            elif is_replaceable(each):
+                found[name] = _replaceable(name, each, other.get(name, ""), self.replaced)
             else:
                 spec = EngineSpec(engine=each.engine, settings=each.settings)
                 check_engine(spec)
                 found[name] = EngineUpstream(name, open_engine(spec))
         return found
+
+
+def _replaceable(name: str, settings: UpstreamSettings, model: str, file: str) -> Upstream:
+    try:
+        return ReplaceableUpstream(name, settings, model)
+    except ConfigError as error:
+        if not model:
+            raise
+        raise ConfigError(f"{file}: {error}; put it back, or oversight guard replace") from None
 
 
 MODEL = "given"

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -24,19 +24,21 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from oversight import __version__
 from oversight.errors import ConfigError
 from oversight.guard.calls import USER
 from oversight.guard.candidate import CandidateTrial, candidate_upstreams
 from oversight.guard.drift import Alarm, DriftWatch, num_streams
+from oversight.guard.event_stream import EventStream, close_events
 from oversight.guard.exchanges import ModelGuard
 from oversight.guard.feedback import FeedbackDesk
+from oversight.guard.policy import Policy
 from oversight.guard.preparing import GuardFileSettings, LimitSettings, check_cases
 from oversight.guard.recording import AlarmTeller, Meters, Recorder
+from oversight.guard.replacing import ModelReplacements, ReplaceableUpstream
 from oversight.guard.telemetry import CallTracer, TokenMeters, log_call
-from oversight.guard.upstreams import TRACE, ApiError, Json, Path, TraceIds, invalid
+from oversight.guard.upstreams import TRACE, ApiError, Json, Path, TraceIds, Upstream, invalid
 from oversight.redaction import register
 from oversight.store import Store
 
@@ -63,6 +65,8 @@ class GuardServer:
         """True where calls are told to a collector."""
         self.trial: CandidateTrial | None = None
         """A candidate beside the model and the policy in use."""
+        self.replacements: ModelReplacements | None = None
+        """Weights that are put in place of others while it serves."""
         self.meters = Meters()
         self._keys = tuple(key.encode() for key in keys)
         self._closing = on_end
@@ -85,7 +89,12 @@ class GuardServer:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        following = self.replacements.follow() if self.replacements is not None else None
+        task = None if following is None else asyncio.create_task(following)
         yield
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if self.trial is not None:
             await self.trial.aclose()
         await self.guard.aclose()
@@ -147,6 +156,7 @@ class GuardServer:
             "policy_version": policy.settings.version,
             "policy_hash": policy.fingerprint[:16],
             "checks": list(policy.settings.checks),
+            "models": {} if self.replacements is None else self.replacements.states(),
             "serving": None if self.trial is None else self.trial.serving.value,
             "window": None if policy.holds else policy.window,
             "in_flight": self.meters.in_flight,
@@ -224,7 +234,7 @@ class GuardServer:
         """A stream of events whose first one is there: an error before it is a plain one."""
         first = await _unless_gone(request, _first(events))
         if first is None:
-            await _close(events)
+            await close_events(events)
             raise ClientDisconnect
         return EventStream(
             first, events, self.limits.write_timeout_s, lambda: self.meters.end(outcome[0])
@@ -287,12 +297,6 @@ async def _first(events: AsyncIterator[Json]) -> Json:
     return await anext(events, {})
 
 
-async def _close(events: AsyncIterator[Json]) -> None:
-    close = getattr(events, "aclose", None)
-    if close is not None:
-        await close()
-
-
 async def _unless_gone(request: Request, work: Any) -> Any:
     """The result of some work; None if the client went before, whereupon the work is cancelled."""
     task = asyncio.ensure_future(work)
@@ -309,67 +313,6 @@ async def _unless_gone(request: Request, work: Any) -> Any:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-class EventStream(Response):
-    """Server-sent events, with an end in any case: the last, an error, or the client's going."""
-
-    def __init__(
-        self,
-        first: Json,
-        events: AsyncIterator[Json],
-        write_timeout_s: float,
-        on_end: Callable[[], None],
-    ) -> None:
-        super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache"})
-        del self.headers["content-length"]
-        self._first, self._events = first, events
-        self._write_timeout_s = write_timeout_s
-        self._on_end = on_end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all events."""
-
-        async def listen() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
-        sending = asyncio.ensure_future(self._send(send))
-        gone = asyncio.ensure_future(listen())
-        try:
-            await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        finally:
-            for each in (sending, gone):
-                each.cancel()
-            await asyncio.gather(sending, gone, return_exceptions=True)
-            await _close(self._events)
-            self._on_end()
-
-    async def _send(self, send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await self._put(send, start)
-        try:
-            if self._first:
-                await self._event(send, json.dumps(self._first))
-            async for event in self._events:
-                await self._event(send, json.dumps(event))
-            await self._event(send, "[DONE]")
-        except ApiError as error:
-            await self._event(send, json.dumps(error.body()))
-        except TimeoutError:
-            logger.warning("a client did not take what it was sent; its call is over")
-            return
-        await self._put(send, {"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _event(self, send: Send, data: str) -> None:
-        body = f"data: {data}\n\n".encode()
-        await self._put(send, {"type": "http.response.body", "body": body, "more_body": True})
-
-    async def _put(self, send: Send, message: Any) -> None:
-        async with asyncio.timeout(self._write_timeout_s):
-            await send(message)
 
 
 def _model_card(name: str) -> Json:
@@ -429,15 +372,19 @@ async def open_server(
     """
     policy = settings.read_policy(around)
     await check_cases(policy)
-    upstreams = settings.open_upstreams()
+    upstreams = settings.open_upstreams(around)
     guard = ModelGuard(policy, upstreams)
+    _hold(policy, upstreams)
     candidate: ModelGuard | None = None
     if settings.candidate is not None:
         other = settings.read_candidate(around) or policy
         await check_cases(other)
+        _hold(other, upstreams)
         candidate = ModelGuard(other, candidate_upstreams(settings.candidate, upstreams))
     closing: list[Callable[[], Awaitable[None]]] = []
     server = GuardServer(guard, settings.limits, keys, closing)
+    if around is not None:
+        server.replacements = ModelReplacements(upstreams, around / settings.replaced)
     tokens = TokenMeters(server.meters.registry, settings.read_prices(around))
     everywhere = [tokens.add, log_call]  # told of a call, whichever model and policy answered it
     if settings.telemetry is not None:
@@ -470,6 +417,14 @@ async def open_server(
             candidate.watch(each)
         server.trial = CandidateTrial(settings.candidate, guard, candidate, around)
     return server
+
+
+def _hold(policy: Policy, upstreams: Mapping[str, Upstream]) -> None:
+    """Keep the weights in place whose hidden states a check of the policy reads."""
+    for rule in (*policy.whole_inputs, *policy.whole_outputs):
+        found = upstreams.get(getattr(rule.check, "reads", ""))
+        if isinstance(found, ReplaceableUpstream):
+            found.held_by = rule.name
 
 
 async def serve(server: GuardServer, listening: socket.socket) -> None:

@@ -174,13 +174,18 @@ class EngineUpstream:
     """One of our engines, asked in the API's form."""
 
     def __init__(self, name: str, engine: Engine) -> None:
-        self._name, self._engine = name, engine
+        self._name, self.engine = name, engine
+
+    @property
+    def content(self) -> str:
+        """The name that the content of its model has; of an engine without a model, its own."""
+        return str(getattr(self.engine, "model", "") or self._name)
 
     async def answer(self, path: Path, body: Json) -> Json:
         """The whole answer; raises as the protocol says."""
         requests = self._requests(path, body)
         try:
-            done = await self._engine.generate(requests)
+            done = await self.engine.generate(requests)
         except OversightError as error:
             raise self._failed(error) from error
         chat = path == "chat/completions"
@@ -200,7 +205,7 @@ class EngineUpstream:
 
         async def follow(index: int, request: Request) -> None:
             try:
-                async for chunk in self._engine.stream(request):
+                async for chunk in self.engine.stream(request):
                     await news.put((index, chunk.text, chunk.completion))
             except OversightError as error:
                 await news.put(error)
@@ -271,6 +276,7 @@ class EngineUpstream:
             "object": f"chat.completion{end}" if chat else "text_completion",
             "created": int(time.time()),
             "model": self._name,
+            "system_fingerprint": self.content,  # the weights that answered
         }
 
     def _failed(self, error: OversightError) -> ApiError:
@@ -289,7 +295,7 @@ class EngineUpstream:
 
     async def aclose(self) -> None:
         """Give the engine back."""
-        await self._engine.aclose()
+        await self.engine.aclose()
 
 
 def _event(index: int, words: Json | str, end: str | None = None) -> Json:

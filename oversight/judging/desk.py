@@ -458,6 +458,7 @@ def items_wanted(
         seed=settings.seed,
         turns=task.turns,
         run=settings.from_run,
+        flagged=task.flagged,
     )
 
 

@@ -7,6 +7,7 @@ is claimed and is had enough of as in `queue`.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,12 +36,13 @@ from oversight.types import (
     Purpose,
     RatingAct,
     RatingEvent,
+    Role,
     Seat,
     Task,
     Transcript,
     Turn,
 )
-from oversight.types.ratings import item_id
+from oversight.types.ratings import GUARDED, item_id
 
 SPOKEN = tuple(act.value for act in Act if act.is_spoken)
 
@@ -62,6 +64,8 @@ class RatingFilter:
     turns: Task | None = None
     """Ask about the same turns as this task; of a task from outside the package."""
     run: str | None = None
+    flagged: bool = False
+    """Ask about what a guard sent in the calls on which a check of it acted, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ class RatingItem:
     """Its text."""
     is_open: bool = False
     """An open prompt, whose responder and critic defend nothing."""
+    note: str = ""
+    """Of a flagged call: what the checks found, and what each did."""
     num_judges: int = 0
     """Number of people who have rated it; models are not counted."""
     state: ItemState = ItemState.WAITING
@@ -119,6 +125,9 @@ def known_ratings(connection: Connection, ids: Iterable[str]) -> set[str]:
 
 
 def _items(connection: Connection, wanted: RatingFilter) -> Iterator[RatingItem]:
+    if wanted.flagged:
+        yield from _flagged(connection, wanted)
+        return
     about = _debates(connection, wanted)
     turns_of = {
         Task.PAIRS: _candidate_pairs,
@@ -181,6 +190,39 @@ def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[st
         words, has_options = words_of(row.question_id, row.body)
         about[row.id] = (row.protocol, row.dataset, words, not has_options)
     return about
+
+
+def _flagged(connection: Connection, wanted: RatingFilter) -> Iterator[RatingItem]:
+    """The last words of each call of a guard on which a check acted."""
+    about = _debates(connection, replace(wanted, dataset=wanted.dataset or GUARDED))
+    columns = (turns.c.id, turns.c.debate_id, turns.c.step, turns.c.seat, turns.c.body)
+    for some in chunks(about):
+        query = _turns(some, *columns)
+        groups = groupby(connection.execute(query), key=lambda row: row.debate_id)
+        by_debate = {id_: list(rows) for id_, rows in groups}
+        for debate_id in some:
+            rows = by_debate.get(debate_id, [])
+            read_ = [read(Turn, "turns", row.id, row.body, debate_id) for row in rows]
+            acted = [line for turn in read_ for line in acts_of_checks(turn)]
+            said = [r for r, t in zip(rows, read_, strict=True) if t.role is Role.RESPONDER]
+            if acted and said:
+                item = _item(wanted, debate_id, (said[-1],), about[debate_id])
+                yield replace(item, note="; ".join(acted))
+
+
+def acts_of_checks(turn: Turn) -> list[str]:
+    """What checks of a guard found in a call and did, as the private part of a turn tells it."""
+    try:
+        found = json.loads(turn.reasoning) if turn.reasoning else []
+    except ValueError:
+        return []
+    if not isinstance(found, list):
+        return []
+    return [
+        f"{each.get('check')}: {each.get('what')} ({each['action']})"
+        for each in found
+        if isinstance(each, dict) and each.get("action") not in (None, "allow", "log")
+    ]
 
 
 def _speeches(

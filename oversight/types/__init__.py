@@ -65,6 +65,8 @@ from oversight.types.protocols import (
     Step,
 )
 from oversight.types.ratings import (
+    FLAGGED,
+    GUARDED,
     CriticismIs,
     Feedback,
     GivenResponse,
@@ -118,6 +120,8 @@ from oversight.types.transcripts import (
 )
 
 __all__ = [
+    "FLAGGED",
+    "GUARDED",
     "PEOPLE",
     "Act",
     "Agent",

@@ -41,6 +41,11 @@ class Task(StrEnum):
     """A verdict on a criticism, and on its revision against the first speech."""
 
 
+GUARDED, FLAGGED = "guard", "flagged"
+"""The data set under which calls of a guard are kept, and the task of people who look at those on
+which a check acted."""
+
+
 class Preferred(StrEnum):
     LEFT = "left"
     RIGHT = "right"

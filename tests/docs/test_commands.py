@@ -22,6 +22,7 @@ CIRCLE = "tests/experiments/selfplay/test_circle.py"
 STAGES = "tests/experiments/constitutional/test_quick.py"
 WEB = "tests/tui/test_web.py"
 GUARD = "tests/guard/test_page.py"
+LOOP = "tests/experiments/test_feedback_loop.py"
 JUDGED = (
     "tests/test_readme.py::test_the_walk_from_debates_to_a_policy_trained_on_ones_own_judgments"
 )
@@ -29,6 +30,8 @@ NOT_RUN = {
     "README.md": {
         "oversight run recipes/closed_circle.toml": CIRCLE,
         "oversight run recipes/constitutional_": STAGES,
+        "oversight guard serve": GUARD,
+        "curl": GUARD,
         "oversight debate recipes/vllm_debate.toml": "tests/engines/vllm",
         "oversight debate --dataset world --model NAME --base-url": SERVERS,
         "oversight judge --web": WEB,
@@ -45,7 +48,13 @@ NOT_RUN = {
         'oversight answer "$file"': "tests/jobs/test_answer_files.py",
         "done": "a task of a Slurm array",
     },
-    "docs/guard.md": {"oversight guard": GUARD, "curl": GUARD},
+    "docs/guard.md": {
+        "oversight guard": GUARD,
+        "oversight rate flagged": "tests/guard/test_feedback.py",
+        "oversight run recipes/feedback_loop.toml": LOOP,
+        "oversight train sft better.toml": LOOP,
+        "curl": GUARD,
+    },
     "docs/hard_problems.md": {
         "oversight measure": "tests/experiments/measured/test_suite.py",
     },

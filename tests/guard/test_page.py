@@ -38,6 +38,10 @@ OF_A_SERVER = ("monitor", "compare")
 """Commands that ask the guard that serves."""
 
 
+OF_A_MODEL = ("replace",)
+"""Commands for a model that the page's own guard has not; tests/guard/test_replacing.py has one."""
+
+
 def guard_commands() -> list[list[str]]:
     typed = [part.words[1:] for part in parts(PAGE) if part.words[:2] == ("oversight", "guard")]
     return [list(words) for words in typed]
@@ -49,9 +53,9 @@ def test_the_pages_own_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
     typed = guard_commands()
-    assert len(typed) == 13
+    assert len(typed) == 15
     for words in typed:
-        if words[1] not in ("serve", *OF_A_SERVER, *OF_A_STORE):
+        if words[1] not in ("serve", *OF_A_SERVER, *OF_A_STORE, *OF_A_MODEL):
             assert run(list(words)) == 0, words
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 

@@ -153,6 +153,6 @@ def test_a_model_is_not_asked_about_a_task_of_ones_own(records, own, capfd):
 
 
 def test_tasks_are_listed_by_their_files():
-    assert names() == ["pairs", "principles", "revisions"]
+    assert names() == ["flagged", "pairs", "principles", "revisions"]
     with pytest.raises(UnknownNameError, match="Did you mean 'pairs'"):
         load("pair")

@@ -19,7 +19,7 @@ from oversight import registry
 from oversight.config import Settings
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.text.folding import COMBINING, INVISIBLE, LOOKALIKES
-from oversight.types import Engine
+from oversight.types import Engine, EngineSpec
 
 
 class Reading(StrEnum):
@@ -156,6 +156,22 @@ class Surroundings:
     """A mark that stands in the system prompt and must never be sent."""
     open: Callable[[str], Engine] | None = None
     """Opens an engine of the guard by its name."""
+
+    spec_of: Callable[[str], EngineSpec | None] | None = None
+    """The description of a model of the guard by its name; None for one that a server runs."""
+
+    def spec(self, name: str, where: str) -> EngineSpec | None:
+        """The description of the model of that name, without opening it; None for a server's.
+
+        Raises:
+            ConfigError: There is no model of that name.
+        """
+        if self.spec_of is None:
+            raise ConfigError(
+                f"{where}.model = {name!r}: no models are described here; describe it under "
+                f"[upstreams.{name}] of the guard's file"
+            )
+        return self.spec_of(name)
 
     def engine(self, name: str, where: str) -> Engine:
         """The engine of that name.

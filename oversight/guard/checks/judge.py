@@ -134,7 +134,7 @@ def fault_of(answer: Completion) -> float:
 
 def _view(exchange: GuardedExchange, config: Config) -> View:
     """The exchange as a critic sees an answer to an open prompt."""
-    messages = _plain(exchange.messages)
+    messages = plain_messages(exchange.messages)
     question, source = exchange.request, None
     if config.source == "first" and "\n\n" in question:
         before, _, question = question.rpartition("\n\n")
@@ -170,7 +170,7 @@ def _view(exchange: GuardedExchange, config: Config) -> View:
     )
 
 
-def _plain(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """The messages that have words, in the three roles of a prompt."""
     roles = {"system": "system", "developer": "system", "assistant": "assistant"}
     return [
@@ -237,7 +237,7 @@ class ClassifierCheck(WholeCheck):
         from oversight.modeling import TokenRow
 
         models, chat, end = self._loaded = self._loaded or self._load()
-        messages = _plain(exchange.messages) or [Message(role="user", parts=("",))]
+        messages = plain_messages(exchange.messages) or [Message(role="user", parts=("",))]
         prompt = Prompt(messages=tuple(messages))
         prompt_ids = chat.prompt_ids(prompt)
         answer_ids = chat.choice_ids(prompt, exchange.output or "")

@@ -128,6 +128,8 @@ class RatingTask(ABC):
     keys: ClassVar[Mapping[str, str]] = {"ask_next": "", "ask_previous": ""}
     """Names of the keys that it has beside those of every task, each with what it does in a word or
     two where that is not what the key does elsewhere."""
+    flagged: ClassVar[bool] = False
+    """Its items are what a guard sent in the calls on which a check of it acted, and no others."""
     by_constitution: ClassVar[bool] = False
     """Asks about the principles of a constitution."""
 
