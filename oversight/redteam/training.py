@@ -46,7 +46,7 @@ from oversight.redteam.preparing import prepare_redteam
 from oversight.redteam.running import lanes_of
 from oversight.redteam.types import AttackCase, Target, Try
 from oversight.text.new_prompts import PromptIndex, plain_words
-from oversight.text.numbers import Table, count, decimals, points, share
+from oversight.text.numbers import Table, count, decimals, percent, points, share
 
 ATTACKER = "attacker"
 RUN_OF_WORDS = 3
@@ -384,8 +384,10 @@ class AttackerRoundFigures:
     """Share of these with a success within the calls."""
     again: Estimate
     """Share with one that comes again in the other order of the sides."""
-    gained: Estimate | None
-    """`again` less that of the untrained attacker, paired by question; None of itself."""
+    more_found: Estimate | None
+    """`found` less that of the untrained attacker, paired by question; None of itself."""
+    more_again: Estimate | None
+    """Likewise of `again`."""
     distance: Estimate
     """Distance of a speech to the nearest other on its debate."""
     distinct: float
@@ -409,11 +411,10 @@ def measure_training(every: Iterable[AttackerMeasure]) -> AttackerFigures:
     """
     measures = list(every)
     rounds = sorted({each.round for each in measures})
-    again = {number: _again(measures, number) for number in rounds}
-    if not all(again.values()):
+    if not all(_open(measures, number) for number in rounds):
         raise DataError("the judge decides no held-out debate right in both orders of the sides")
     return AttackerFigures(
-        tuple(_round(measures, number, again) for number in rounds),
+        tuple(_round(measures, number) for number in rounds),
         tuple(dict.fromkeys(each.seed for each in measures)),
     )
 
@@ -424,23 +425,29 @@ def _open(measures: Iterable[AttackerMeasure], number: int) -> list[AttackedDeba
     ]
 
 
-def _again(measures: Iterable[AttackerMeasure], number: int) -> list[tuple[str, float]]:
-    return [(each.question, float(each.again)) for each in _open(measures, number)]
+def _pairs(debates: Iterable[AttackedDebate]) -> dict[str, list[tuple[str, float]]]:
+    """Question and 1 or 0 of each debate, of what is found and of what comes again."""
+    every = list(debates)
+    return {
+        "found": [(each.question, float(each.found)) for each in every],
+        "again": [(each.question, float(each.again)) for each in every],
+    }
 
 
-def _round(
-    measures: Sequence[AttackerMeasure], number: int, again: Mapping[int, list[tuple[str, float]]]
-) -> AttackerRoundFigures:
+def _round(measures: Sequence[AttackerMeasure], number: int) -> AttackerRoundFigures:
     own = [each for each in measures if each.round == number]
-    debates = _open(measures, number)
-    found = [(each.question, float(each.found)) for each in debates]
+    pairs, before = _pairs(_open(measures, number)), _pairs(_open(measures, 0))
+    more = {
+        name: paired_difference(pairs[name], before[name]) if number else None for name in pairs
+    }
     return AttackerRoundFigures(
         round=number,
         steps=own[0].steps,
         first=_mean([pair for each in own for pair in each.first]),
-        found=_mean(found),
-        again=_mean(again[number]),
-        gained=paired_difference(again[number], again[0]) if number else None,
+        found=_mean(pairs["found"]),
+        again=_mean(pairs["again"]),
+        more_found=more["found"],
+        more_again=more["again"],
         distance=_mean([pair for each in own for pair in each.distances]),
         distinct=sum(each.distinct for each in own) / len(own),
         calls=sum(each.calls for one in own for each in one.attacked),
@@ -454,17 +461,21 @@ def _mean(pairs: Sequence[tuple[str, float]]) -> Estimate:
 def training_sentences(figures: AttackerFigures) -> list[str]:
     """The result in words: the last round against the untrained attacker."""
     before, after = figures.rounds[0], figures.rounds[-1]
-    said = [
-        f"Success in both orders of the sides: {share(before.again)} by the untrained attacker, "
-        f"{share(after.again)} after {count(after.steps, 'step')} of training, with the same "
-        "number of calls.",
-    ]
-    if after.gained is not None:
-        said.append(f"Gained: {points(after.gained)} points, paired by question.")
+    behind = f"after {count(after.steps, 'step')} of training, with the same number of calls"
+    said = []
+    for what, name, more in (
+        ("Success in the order of the sides that it saw", "found", after.more_found),
+        ("Success in both orders of the sides", "again", after.more_again),
+    ):
+        first, now = getattr(before, name), getattr(after, name)
+        gained = "" if more is None else f" ({points(more)} points, paired by question)"
+        said.append(
+            f"{what}: {share(first)} by the untrained attacker, {share(now)} {behind}{gained}."
+        )
     said.append(
         f"Novelty: the distance to the nearest other speech is {decimals(before.distance)} before "
         f"and {decimals(after.distance)} after; different ones among runs of three words "
-        f"{before.distinct:.0%} and {after.distinct:.0%}."
+        f"{percent(before.distinct)} and {percent(after.distinct)}."
     )
     return said
 
@@ -476,10 +487,11 @@ def training_table(figures: AttackerFigures) -> Table:
             f"{each.steps:,}",
             share(each.first),
             share(each.found),
+            "" if each.more_found is None else points(each.more_found),
             share(each.again),
-            "" if each.gained is None else points(each.gained),
+            "" if each.more_again is None else points(each.more_again),
             decimals(each.distance),
-            f"{each.distinct:.0%}",
+            percent(each.distinct),
             f"{each.calls:,}",
         )
         for each in figures.rounds
@@ -488,10 +500,11 @@ def training_table(figures: AttackerFigures) -> Table:
         title="An attacker trained on the judge's word",
         note="“first”: success at the first call, of debates that the judge decides right in both "
         "orders of the sides; “found”: within all calls; “again”: the same words in the other "
-        "order too; “gained”: that less the untrained attacker's, in points, paired by question; "
+        "order too; “more”: less the untrained attacker's, in points, paired by question; "
         "“distance”: of a speech to the nearest other on its debate; “distinct”: different ones "
         f"among runs of three words. {count(len(figures.seeds), 'seed')}; intervals are clustered "
         "by question.",
-        columns=("steps", "first", "found", "again", "gained", "distance", "distinct", "calls"),
+        columns=("steps", "first", "found", "more", "again", "more ", "distance", "distinct",
+                 "calls"),
         rows=tuple(rows),
-    )
+    )  # fmt: skip

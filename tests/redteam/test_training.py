@@ -144,9 +144,10 @@ def test_success_by_step_is_paired_with_the_untrained_attackers() -> None:
     before, after = figures.rounds
     assert (before.again.value, after.again.value) == (0.2, 0.6)
     assert after.again.num == 20
-    assert before.gained is None
-    assert after.gained is not None
-    assert after.gained.value == pytest.approx(0.4)
+    assert before.more_again is None
+    assert after.more_again is not None
+    assert after.more_found is not None
+    assert after.more_again.value == after.more_found.value == pytest.approx(0.4)
     assert figures.seeds == (0, 1)
     assert "20 %" in training_sentences(figures)[0].replace("\N{NO-BREAK SPACE}", " ")
     assert [row[0] for row in training_table(figures).rows] == ["0", "10"]
