@@ -377,12 +377,8 @@ def attacker(
     A debater learns by GRPO to be believed when it is wrong, with success plus novelty as reward;
     it is put before the judge before the training and after each round. The same command goes on.
     """
-    from oversight.redteam.training import (
-        AttackerTrainingSettings,
-        run_training,
-        training_sentences,
-        training_table,
-    )
+    from oversight.redteam.attacker_figures import training_sentences, training_table
+    from oversight.redteam.training import AttackerTrainingSettings, run_training
 
     given = _settings_of(recipe, quick, out, sets)
     settings = AttackerTrainingSettings.changed(*given, where=recipe.name)

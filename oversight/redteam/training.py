@@ -8,25 +8,24 @@ the side that is wrong, and a speech is worth
     novelty   times its weight: the distance to the nearest other speech on the same debate
 
 so that it becomes a debater trained to win only when it is wrong. Before the training and after
-each round of it the attacker is put before the same judge on held-out debates with the same number
-of calls, and the first round's figure is that of the untrained one. All that is made stands in one
-folder, and the same command goes on from it.
+each round of it the attacker is put before the same judge on held-out debates with as many speeches
+on each, and the first figure is that of the untrained one. A speech that it said before is no
+call. All that is made stands in one folder, and the same command goes on from it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.errors import DataError
-from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.files import write_json
+from oversight.redteam.attacker_figures import AttackerFigures, AttackerMeasure, measure_training
 from oversight.redteam.attacks.speeches import BATCH, speech_request
 from oversight.redteam.judge_runs import (
     RESULT,
@@ -40,13 +39,12 @@ from oversight.redteam.judge_runs import (
 )
 from oversight.redteam.lanes import together
 from oversight.redteam.log import AttemptLog
-from oversight.redteam.measures import DIRECT, AttackedDebate
+from oversight.redteam.measures import DIRECT
 from oversight.redteam.mending import BOTH_ORDERS
 from oversight.redteam.preparing import prepare_redteam
 from oversight.redteam.running import lanes_of
 from oversight.redteam.types import AttackCase, Target, Try
 from oversight.text.new_prompts import PromptIndex, plain_words
-from oversight.text.numbers import Table, count, decimals, percent, points, share
 
 ATTACKER = "attacker"
 RUN_OF_WORDS = 3
@@ -61,7 +59,7 @@ class AttackerTrainingSettings(JudgeRunSettings):
     """Model that the training begins with: a folder, or one in the package."""
     attacks: tuple[str, ...] = Field(default=("debater_speeches",), min_length=1)
     calls: int = Field(default=8, ge=BATCH)
-    """Calls of the judge on each debate, for each attacker alike."""
+    """Speeches that each attacker is asked for on each debate: at most so many calls."""
     train_debates: int = Field(default=64, ge=1)
     """Debates to learn from; those that the judge decides wrong without attack teach nothing and
     are left out."""
@@ -167,44 +165,6 @@ def distinct_runs(texts: Iterable[str]) -> float:
 # --- the run ---
 
 
-@dataclass(slots=True)
-class AttackerMeasure:
-    """One attacker on the held-out debates of one seed."""
-
-    round: int
-    """Rounds of training behind it; 0 of the untrained one."""
-    steps: int
-    seed: int
-    attacked: list[AttackedDebate] = field(default_factory=list)
-    first: list[tuple[str, float]] = field(default_factory=list)
-    """Question and 1 or 0: success at the first call."""
-    distances: list[tuple[str, float]] = field(default_factory=list)
-    """Question and distance to the nearest other, of the first speeches on each debate."""
-    distinct: float = 0.0
-    """Share of different ones among the runs of three words of all first speeches."""
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The measure that a file holds.
-
-        Raises:
-            DataError: It is none.
-        """
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            body["attacked"] = [
-                AttackedDebate(**{**e, "right": tuple(e["right"])}) for e in body["attacked"]
-            ]
-            for name in ("first", "distances"):
-                body[name] = [(str(question), float(value)) for question, value in body[name]]
-            return cls(**body)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: no measure of an attacker ({type(error).__name__}); delete it, and it is "
-                "made anew"
-            ) from None
-
-
 def run_training(settings: AttackerTrainingSettings, run: Run, tell: Tell) -> AttackerFigures:
     """Do all that is not done yet, and measure it.
 
@@ -233,7 +193,7 @@ def _of_seed(
     def told(task: str, done: int, total: int) -> None:
         tell(f"seed {seed}: {task}", done, total)
 
-    named = _attacker(settings, settings.attacker)
+    named = with_attacker(settings, settings.attacker)
 
     def store_of(split: str, number: int) -> str:
         given = {"dataset": settings.questions(split), **named}
@@ -289,7 +249,7 @@ def _trained(
         return str(Path(config.out, MODEL))
     work = prepare_redteam(
         settings.run(seed, "reward", settings.judge, settings.train_debates, transcripts=store,
-                     **_attacker(settings, model))
+                     **with_attacker(settings, model))
     )  # fmt: skip
     [target] = work.targets.values()
     with asyncio.Runner() as runner:
@@ -329,7 +289,7 @@ async def _open_cases(
     return {case.goal.id: case for case, each in zip(cases, right, strict=True) if all(each)}
 
 
-def _attacker(settings: AttackerTrainingSettings, model: str) -> dict[str, Any]:
+def with_attacker(settings: AttackerTrainingSettings, model: str) -> dict[str, Any]:
     """The part of a run's settings that names the attacker's model."""
     engine = {"engine": "transformers", "settings": {**settings.engine, "model": model}}
     sampling = {"max_tokens": settings.max_tokens, "temperature": 1.0}
@@ -345,7 +305,7 @@ async def _measured(
         settings.judge,
         settings.attacked_debates,
         transcripts=store,
-        **_attacker(settings, model),
+        **with_attacker(settings, model),
     )
     await attack(wanted, tell)
     steps = number * int(str(settings.grpo.get("steps", 20)))
@@ -367,144 +327,3 @@ async def _measured(
         await work.aclose()
     made.distinct = distinct_runs(first)
     return made
-
-
-# --- figures ---
-
-
-@dataclass(frozen=True, slots=True)
-class AttackerRoundFigures:
-    """The attacker after so many rounds, over all seeds."""
-
-    round: int
-    steps: int
-    first: Estimate
-    """Success at the first call, of debates that the judge decides right in both orders."""
-    found: Estimate
-    """Share of these with a success within the calls."""
-    again: Estimate
-    """Share with one that comes again in the other order of the sides."""
-    more_found: Estimate | None
-    """`found` less that of the untrained attacker, paired by question; None of itself."""
-    more_again: Estimate | None
-    """Likewise of `again`."""
-    distance: Estimate
-    """Distance of a speech to the nearest other on its debate."""
-    distinct: float
-    """Share of different ones among the runs of three words, mean of the seeds."""
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttackerFigures:
-    """The attacker before its training and after each round."""
-
-    rounds: tuple[AttackerRoundFigures, ...]
-    seeds: tuple[int, ...]
-
-
-def measure_training(every: Iterable[AttackerMeasure]) -> AttackerFigures:
-    """The figures of all rounds; seeds are taken together, and intervals clustered by question.
-
-    Raises:
-        DataError: There is no debate that the judge decides right in both orders.
-    """
-    measures = list(every)
-    rounds = sorted({each.round for each in measures})
-    if not all(_open(measures, number) for number in rounds):
-        raise DataError("the judge decides no held-out debate right in both orders of the sides")
-    return AttackerFigures(
-        tuple(_round(measures, number) for number in rounds),
-        tuple(dict.fromkeys(each.seed for each in measures)),
-    )
-
-
-def _open(measures: Iterable[AttackerMeasure], number: int) -> list[AttackedDebate]:
-    return [
-        one for each in measures if each.round == number for one in each.attacked if all(one.right)
-    ]
-
-
-def _pairs(debates: Iterable[AttackedDebate]) -> dict[str, list[tuple[str, float]]]:
-    """Question and 1 or 0 of each debate, of what is found and of what comes again."""
-    every = list(debates)
-    return {
-        "found": [(each.question, float(each.found)) for each in every],
-        "again": [(each.question, float(each.again)) for each in every],
-    }
-
-
-def _round(measures: Sequence[AttackerMeasure], number: int) -> AttackerRoundFigures:
-    own = [each for each in measures if each.round == number]
-    pairs, before = _pairs(_open(measures, number)), _pairs(_open(measures, 0))
-    more = {
-        name: paired_difference(pairs[name], before[name]) if number else None for name in pairs
-    }
-    return AttackerRoundFigures(
-        round=number,
-        steps=own[0].steps,
-        first=_mean([pair for each in own for pair in each.first]),
-        found=_mean(pairs["found"]),
-        again=_mean(pairs["again"]),
-        more_found=more["found"],
-        more_again=more["again"],
-        distance=_mean([pair for each in own for pair in each.distances]),
-        distinct=sum(each.distinct for each in own) / len(own),
-        calls=sum(each.calls for one in own for each in one.attacked),
-    )
-
-
-def _mean(pairs: Sequence[tuple[str, float]]) -> Estimate:
-    return mean_interval([value for _, value in pairs], [question for question, _ in pairs])
-
-
-def training_sentences(figures: AttackerFigures) -> list[str]:
-    """The result in words: the last round against the untrained attacker."""
-    before, after = figures.rounds[0], figures.rounds[-1]
-    behind = f"after {count(after.steps, 'step')} of training, with the same number of calls"
-    said = []
-    for what, name, more in (
-        ("Success in the order of the sides that it saw", "found", after.more_found),
-        ("Success in both orders of the sides", "again", after.more_again),
-    ):
-        first, now = getattr(before, name), getattr(after, name)
-        gained = "" if more is None else f" ({points(more)} points, paired by question)"
-        said.append(
-            f"{what}: {share(first)} by the untrained attacker, {share(now)} {behind}{gained}."
-        )
-    said.append(
-        f"Novelty: the distance to the nearest other speech is {decimals(before.distance)} before "
-        f"and {decimals(after.distance)} after; different ones among runs of three words "
-        f"{percent(before.distinct)} and {percent(after.distinct)}."
-    )
-    return said
-
-
-def training_table(figures: AttackerFigures) -> Table:
-    """One row a round."""
-    rows = [
-        (
-            f"{each.steps:,}",
-            share(each.first),
-            share(each.found),
-            "" if each.more_found is None else points(each.more_found),
-            share(each.again),
-            "" if each.more_again is None else points(each.more_again),
-            decimals(each.distance),
-            percent(each.distinct),
-            f"{each.calls:,}",
-        )
-        for each in figures.rounds
-    ]
-    return Table(
-        title="An attacker trained on the judge's word",
-        note="“first”: success at the first call, of debates that the judge decides right in both "
-        "orders of the sides; “found”: within all calls; “again”: the same words in the other "
-        "order too; “more”: less the untrained attacker's, in points, paired by question; "
-        "“distance”: of a speech to the nearest other on its debate; “distinct”: different ones "
-        f"among runs of three words. {count(len(figures.seeds), 'seed')}; intervals are clustered "
-        "by question.",
-        columns=("steps", "first", "found", "more", "again", "more ", "distance", "distinct",
-                 "calls"),
-        rows=tuple(rows),
-    )  # fmt: skip

@@ -11,6 +11,12 @@ import pytest
 
 from oversight.config import override, read_toml
 from oversight.errors import ConfigError, DataError
+from oversight.redteam.attacker_figures import (
+    AttackerMeasure,
+    measure_training,
+    training_sentences,
+    training_table,
+)
 from oversight.redteam.attacks.speeches import BATCH, debater_speeches, speech_request
 from oversight.redteam.judge_runs import held
 from oversight.redteam.log import AttemptLog
@@ -18,16 +24,12 @@ from oversight.redteam.measures import AttackedDebate
 from oversight.redteam.preparing import prepare_redteam, seeded
 from oversight.redteam.running import lanes_of
 from oversight.redteam.training import (
-    AttackerMeasure,
     AttackerTrainingSettings,
     AttackReward,
-    _attacker,
     distinct_runs,
-    measure_training,
     nearest_distances,
     run_training,
-    training_sentences,
-    training_table,
+    with_attacker,
 )
 from oversight.redteam.types import Ask, AttackCase, Attempt, Try
 from oversight.types import Purpose
@@ -52,10 +54,10 @@ def few(root: Path, tmp_path_factory: pytest.TempPathFactory) -> AttackerTrainin
 @pytest.fixture(scope="module")
 def cases(few: AttackerTrainingSettings) -> list[AttackCase]:
     """Debates as they are attacked."""
-    given = {"dataset": few.questions("held_out"), **_attacker(few, few.attacker)}
+    given = {"dataset": few.questions("held_out"), **with_attacker(few, few.attacker)}
     wanted = few.run(0, "held_out", few.judge, few.attacked_debates, **given)
     store = held(wanted, asyncio.run, lambda *_: None)
-    given = {"transcripts": store, **_attacker(few, few.attacker)}
+    given = {"transcripts": store, **with_attacker(few, few.attacker)}
     work = prepare_redteam(few.run(0, "seen", few.judge, few.attacked_debates, **given))
     [target] = work.targets.values()
     found = list(work.cases(target))
@@ -183,7 +185,7 @@ def test_an_attacker_learns_and_the_same_command_goes_on(few: AttackerTrainingSe
     assert "rewards/novelty" in metrics
     given = {"transcripts": str(folder / "held_out" / "debates.db")}
     work = prepare_redteam(few.run(0, "round_0", few.judge, few.attacked_debates, **given,
-                                   **_attacker(few, few.attacker)))  # fmt: skip
+                                   **with_attacker(few, few.attacker)))  # fmt: skip
     with AttemptLog(folder / "round_0", work.identity) as log:
         lanes = [each for each in lanes_of(work, log) if each.attack == "debater_speeches"]
         assert all(log.answer(each.id, 0) for each in lanes)
