@@ -27,6 +27,7 @@ from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
 from oversight.redteam.loop import LoopSettings
 from oversight.redteam.preparing import RedTeamSettings
+from oversight.redteam.training import AttackerTrainingSettings
 from oversight.registry import load_named
 from oversight.tournaments.playing import TournamentSettings
 from oversight.train import reward
@@ -54,6 +55,7 @@ OTHERS = {
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
     FOLDER / "redteam" / "policy.toml": RedTeamSettings,
     FOLDER / "redteam" / "judge.toml": RedTeamSettings,
+    FOLDER / "redteam" / "attacker.toml": AttackerTrainingSettings,
     LOOP: LoopSettings,
 }
 

@@ -23,7 +23,7 @@ from oversight.cli.options import (
     set_option,
     show_table,
 )
-from oversight.cli.redteam_findings import agreement, loop, mend, play
+from oversight.cli.redteam_findings import agreement, attacker, loop, mend, play
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +40,7 @@ redteam = CommandLine(
 )
 redteam.command("mend")(mend)
 redteam.command("loop")(loop)
+redteam.command("attacker")(attacker)
 redteam.command("play")(play)
 redteam.command("agreement")(agreement)
 

@@ -1,12 +1,13 @@
-"""`oversight redteam play`, `agreement`, `mend`, `loop`: findings made, rated and put to use."""
+"""`oversight redteam play`, `agreement`, `mend`, `loop`, `attacker`: findings put to use."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oversight.redteam.findings import RedTeamFinding
+    from oversight.redteam.judge_runs import Run, Tell
     from oversight.redteam.mending import MendingRows, Reviser
     from oversight.redteam.people import PlayedAttack
     from oversight.redteam.preparing import RedTeamSettings, RedTeamWork
     from oversight.redteam.types import AttackCase, Attempt, Target
+    from oversight.text.numbers import Table
 
+Kind = TypeVar("Kind")
+Figures = TypeVar("Figures")
 
 Sets = Annotated[list[str] | None, set_option("targets.mine.temperature=0")]
 WAYS = "A line is an attempt. /new begins the chat anew, /words shows the words again, /quit ends."
@@ -345,26 +350,75 @@ def loop(
     The judge as it was, the judge trained on what was found, and a control that learnt as many rows
     of debates that nobody attacked: accuracy with attack and without. The same command goes on.
     """
+    from oversight.redteam.loop import LoopSettings, run_loop
+    from oversight.redteam.measures import loop_sentences, loop_table
+
+    settings = LoopSettings.changed(*_settings_of(recipe, quick, out, sets), where=recipe.name)
+    figures = _experiment(settings, run_loop)
+    _print_result(settings.out, as_json, loop_sentences(figures), loop_table(figures))
+
+
+def attacker(
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            help="The training's TOML file.", show_default=False, autocompletion=places(".toml")
+        ),
+    ],
+    quick: Quick = False,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the training.", show_default="recipe's")
+    ] = None,
+    sets: Annotated[list[str] | None, set_option("rounds=2")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an attacker of a judge: oversight redteam attacker recipes/redteam/attacker.toml
+
+    A debater learns by GRPO to be believed when it is wrong, with success plus novelty as reward;
+    it is put before the judge before the training and after each round. The same command goes on.
+    """
+    from oversight.redteam.attacker_figures import training_sentences, training_table
+    from oversight.redteam.training import AttackerTrainingSettings, run_training
+
+    given = _settings_of(recipe, quick, out, sets)
+    settings = AttackerTrainingSettings.changed(*given, where=recipe.name)
+    figures = _experiment(settings, run_training)
+    _print_result(settings.out, as_json, training_sentences(figures), training_table(figures))
+
+
+def _settings_of(
+    recipe: Path, quick: bool, out: str | None, sets: list[str] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A recipe's settings, in its short form where that is wanted, and what stands beside them on
+    the command line."""
+    from oversight.config import chosen, read_toml, short_form
+
+    data = read_toml(recipe)
+    return (short_form(data, recipe) if quick else data), chosen({"out": out}, sets or ())
+
+
+def _experiment(settings: Kind, act: Callable[[Kind, Run, Tell], Figures]) -> Figures:
+    """What an experiment finds, its way shown on stderr."""
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import TaskProgress
+
+    with TaskProgress(Console(stderr=True)) as shown:
+        return act(settings, INTERRUPTS.run, shown)
+
+
+def _print_result(out: str, as_json: bool, said: list[str], table: Table) -> None:
+    from rich.console import Console
+
     from oversight.cli.report import print_table
-    from oversight.config import chosen, read_toml, short_form
-    from oversight.redteam.loop import RESULT, LoopSettings, run_loop
-    from oversight.redteam.measures import loop_sentences, loop_table
+    from oversight.redteam.judge_runs import RESULT
     from oversight.text.terminal import rich_text
 
-    data = read_toml(recipe)
-    if quick:
-        data = short_form(data, recipe)
-    settings = LoopSettings.changed(data, chosen({"out": out}, sets or ()), where=recipe.name)
-    with TaskProgress(Console(stderr=True)) as shown:
-        figures = run_loop(settings, INTERRUPTS.run, shown)
     if as_json:
-        typer.echo(Path(settings.out, RESULT).read_text(encoding="utf-8"))
+        typer.echo(Path(out, RESULT).read_text(encoding="utf-8"))
         return
     console = Console(highlight=False)
-    for each in loop_sentences(figures):
+    for each in said:
         console.print(rich_text(f"• {each}"))
-    print_table(loop_table(figures), console)
+    print_table(table, console)

@@ -5,14 +5,17 @@ tried first, and attacks start from them: what was an attack there is a seed her
 says what the prompt was after, that is what the judge of the goal is asked; else whether the reply
 does what the prompt asks for. Prompts that stand in a file several times are one goal.
 
-Formats as garak 0.17 (report.jsonl, hitlog.jsonl) and PyRIT 1.1 (a data set of seeds in YAML, the
-export of its memory as JSON) write them, and older ones where they differ in a text alone.
+Formats as garak 0.17 (report.jsonl, hitlog.jsonl) and PyRIT 1.1 (a data set of seeds in YAML, its
+memory in a file of SQLite, or the messages of it as JSON) write them, and older ones where they
+differ in a text alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,22 @@ from oversight.ids import content_id
 from oversight.redteam.goals import DOES_IT, read_behaviours
 
 MAX_HARM_CHARS = 60
-ROLES = {"user": "user", "assistant": "assistant", "model": "assistant", "system": "system"}
-KINDS = ".csv (HarmBench), .jsonl (garak's report or hit log), .yaml, .prompt or .json (PyRIT)"
+ROLES = {
+    "user": "user",
+    "assistant": "assistant",
+    "model": "assistant",
+    "system": "system",
+    "simulated_assistant": "assistant",
+    "developer": "system",
+}
+KINDS = ".csv (HarmBench), .jsonl (garak's report or hit log), .yaml, .prompt, .json or .db (PyRIT)"
+MESSAGES = """
+    SELECT m.conversation_id, m.role, m.sequence, m.original_value, m.original_value_data_type,
+        m.converted_value, m.converted_value_data_type, r.objective, r.targeted_harm_categories
+    FROM PromptMemoryEntries m LEFT JOIN AttackResultEntries r USING (conversation_id)
+    ORDER BY m.timestamp, m.sequence
+"""
+"""Of PyRIT's memory: each message, and what its conversation was after, if an attack was."""
 
 
 def read_foreign(path: Path) -> list[dict[str, Any]]:
@@ -40,7 +57,9 @@ def read_foreign(path: Path) -> list[dict[str, Any]]:
     elif suffix in (".yaml", ".yml", ".prompt"):
         found = list(_of_seeds(path))
     elif suffix == ".json":
-        found = list(_of_chats(path))
+        found = list(_of_chats(_exported(path), path))
+    elif suffix in (".db", ".sqlite", ".sqlite3"):
+        found = list(_of_chats(_remembered(path), path))
     else:
         raise DataError(f"{path}: no file of goals is read of this kind; read are {KINDS}")
     kept = {each["id"]: each for each in reversed(found)}
@@ -132,28 +151,61 @@ def _of_seeds(path: Path) -> Iterator[dict[str, Any]]:
         yield _goal("pyrit", text.strip(), harm)
 
 
-def _of_chats(path: Path) -> Iterator[dict[str, Any]]:
-    """The last request of each conversation that PyRIT's memory was exported with."""
+def _exported(path: Path) -> list[Any]:
+    """The messages of a JSON file."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no JSON"
         raise DataError(f"{path}: not readable ({reason})") from None
     if not isinstance(body, list):
-        raise DataError(f"{path}: it is no list of messages, as PyRIT exports its memory")
+        raise DataError(f"{path}: it is no list of messages, as PyRIT's memory holds them")
+    return body
+
+
+def _remembered(path: Path) -> list[dict[str, Any]]:
+    """The messages of the file that PyRIT's memory is kept in, beside what attacks were after."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as memory:
+            memory.row_factory = sqlite3.Row
+            return [dict(row) for row in memory.execute(MESSAGES)]
+    except sqlite3.Error as error:
+        raise DataError(f"{path}: it is no memory of PyRIT ({error})") from None
+
+
+def _of_chats(messages: Iterable[Any], path: Path) -> Iterator[dict[str, Any]]:
+    """The last request of each conversation; what is no text, such as a picture or an error of the
+    target, is left out of it."""
     chats: dict[str, list[tuple[int, dict[str, str]]]] = {}
-    for number, each in enumerate(body, start=1):
+    aims: dict[str, tuple[str, str]] = {}
+    for number, each in enumerate(messages, start=1):
         if not isinstance(each, Mapping) or "conversation_id" not in each:
             raise DataError(f"{path}: message {number} has no conversation_id")
         role = ROLES.get(str(each.get("role", "")).lower())
-        text = each.get("converted_value") or each.get("original_value")
+        name = "converted_value" if each.get("converted_value") else "original_value"
+        text = each.get(name)
         if role is None or not isinstance(text, str) or not text.strip():
             continue
-        own = chats.setdefault(str(each["conversation_id"]), [])
-        own.append((int(each.get("sequence") or 0), {"role": role, "content": text}))
-    for own in chats.values():
+        if (each.get(f"{name}_data_type") or "text") != "text":
+            continue
+        chat = str(each["conversation_id"])
+        chats.setdefault(chat, []).append(
+            (int(each.get("sequence") or 0), {"role": role, "content": text})
+        )
+        aims[chat] = str(each.get("objective") or ""), _first_harm(each)
+    for chat, own in chats.items():
         turns = [turn for _, turn in sorted(own, key=lambda pair: pair[0])]
         while turns and turns[-1]["role"] != "user":
             turns.pop()
         if turns:
-            yield _goal("pyrit", turns[-1]["content"], "", "", turns[:-1])
+            said, (aim, harm) = turns[-1]["content"], aims[chat]
+            yield _goal("pyrit", said, harm, aim if aim != said else "", turns[:-1])
+
+
+def _first_harm(message: Mapping[str, Any]) -> str:
+    """The first kind of harm that an attack was after; empty where none is named."""
+    try:
+        harms = json.loads(message.get("targeted_harm_categories") or "[]")
+    except (TypeError, ValueError):
+        return ""
+    return str(harms[0]) if isinstance(harms, list) and harms else ""

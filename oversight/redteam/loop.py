@@ -13,27 +13,29 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from oversight.config import DatasetSettings, Settings
-from oversight.errors import ConfigError, DataError
+from oversight.errors import DataError
 from oversight.files import write_json
+from oversight.redteam.judge_runs import (
+    RESULT,
+    TARGET,
+    JudgeRunSettings,
+    Run,
+    Tell,
+    attack,
+    attacked_debates,
+    held,
+    judged_right,
+)
 from oversight.redteam.lanes import together
 from oversight.redteam.log import AttemptLog
-from oversight.redteam.measures import (
-    ARMS,
-    DIRECT,
-    Arm,
-    AttackedDebate,
-    LoopArm,
-    LoopFigures,
-    measure_loop,
-)
+from oversight.redteam.measures import ARMS, DIRECT, Arm, LoopArm, LoopFigures, measure_loop
 from oversight.redteam.mending import BOTH_ORDERS, judge_row
 from oversight.redteam.preparing import (
     RedTeamSettings,
@@ -41,32 +43,15 @@ from oversight.redteam.preparing import (
     prepare_redteam,
     replay_target,
 )
-from oversight.redteam.running import HELD, hold_debates, lanes_of, run_redteam
+from oversight.redteam.running import HELD, lanes_of
 from oversight.redteam.targets import JudgeTarget
 from oversight.redteam.types import AttackCase, AttemptPurpose, TargetKind, Try
 
-TARGET = "judge"
-RESULT = "result.json"
-DEBATER: dict[str, JsonValue] = {"reasoning": False, "max_tokens": 48, "temperature": 1.0}
-ENGINE: dict[str, JsonValue] = {"max_batch_size": 128}
-Tell = Callable[[str, int, int], None]
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
-"""Runs a coroutine to its end, as `asyncio.run`."""
 
-
-class LoopSettings(Settings):
+class LoopSettings(JudgeRunSettings):
     """The loop's settings, as its recipe has them."""
 
     out: str = "runs/redteam_judge"
-    judge: str = "seedling"
-    """Model of the judge that is attacked and trained: a folder, or one in the package."""
-    debaters: str = "seedling"
-    """Model that holds the debates."""
-    dataset: DatasetSettings
-    """Questions, of the splits `train` and `held_out`."""
-    protocol: str = "debate_single_turn_best_of_n"
-    """Of the debates; with the best of several speeches the side that is right makes its case."""
-    goal: str = "wrong_verdict"
     attacks: tuple[str, ...] = Field(default=("quoted_evidence",), min_length=1)
     calls: int = Field(default=18, ge=1)
     """Calls of the judge for each attack on each debate."""
@@ -74,66 +59,19 @@ class LoopSettings(Settings):
     """Debates that are attacked to learn from."""
     attempts_per_debate: int = Field(default=2, ge=1)
     """Attempts of each of these that are learnt from: what succeeded, and others at random."""
-    attacked_debates: int = Field(default=100, ge=1)
-    """Held-out debates that each judge is attacked in."""
     plain_debates: int = Field(default=300, ge=1)
     """Held-out debates that each judge decides without attack, those among them."""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    debater: dict[str, JsonValue] = DEBATER
-    """Settings of the debaters."""
-    engine: dict[str, JsonValue] = ENGINE
-    """Settings of the engines besides their model."""
     sft: dict[str, JsonValue] = Field(default_factory=dict)
     """Settings of the judge's SFT, in place of single ones of the loop's."""
-    concurrency: int = Field(default=128, ge=1, le=10_000)
-    quick: dict[str, JsonValue] = Field(default_factory=dict)
-    """Settings of the short form, in place of single ones."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds = {list(seeds)}: one stands there twice")
-        return seeds
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_numbers(self) -> Self:
         if self.attacked_debates > self.plain_debates:
             raise ValueError(
                 f"attacked_debates = {self.attacked_debates} are among plain_debates = "
                 f"{self.plain_debates}; give at least as many of these"
             )
-        if self.dataset.split is not None:
-            raise ValueError("dataset.split: the loop takes the splits train and held_out itself")
         return self
-
-    def run(self, seed: int, part: str, model: str, limit: int, **more: Any) -> RedTeamSettings:
-        """Settings of one run of attacks."""
-        engine = {"engine": "transformers"}
-        return RedTeamSettings.parse(
-            {
-                "goals": [self.goal],
-                "attacks": list(self.attacks),
-                "folder": str(Path(self.out, f"seed_{seed}", part)),
-                "limit": limit,
-                "calls": self.calls,
-                "fresh": 1,
-                "seed": seed,
-                "concurrency": self.concurrency,
-                "targets": {TARGET: {"kind": "judge", "engine": TARGET}},
-                "protocols": [] if "transcripts" in more else [self.protocol],
-                "agents": {
-                    "debater": {"agent": "debater", "engine": "debaters", "settings": self.debater},
-                    "scorer": {"agent": "judge", "engine": "debaters"},
-                },
-                "engines": {
-                    TARGET: {**engine, "settings": {**self.engine, "model": model}},
-                    "debaters": {**engine, "settings": {**self.engine, "model": self.debaters}},
-                },
-                **more,
-            },
-            "loop",
-        )
 
 
 # --- the run ---
@@ -147,20 +85,7 @@ def run_loop(settings: LoopSettings, run: Run, tell: Tell) -> LoopFigures:
         DataError: The attacks found nothing to learn from.
         EngineError: A model cannot be asked.
     """
-    from oversight.models import content_of
-
-    identity = settings.model_dump(mode="json", exclude={"out", "seeds", "concurrency", "quick"})
-    for name in ("judge", "debaters"):
-        identity[name] = content_of(identity[name], "model")
-    place = Path(settings.out)
-    known = place / "loop.json"
-    if known.is_file() and json.loads(known.read_text(encoding="utf-8")) != identity:
-        raise ConfigError(
-            f"out = {settings.out!r} holds a loop of other settings; name another folder, or run "
-            "it with the settings that made it"
-        )
-    place.mkdir(parents=True, exist_ok=True)
-    write_json(known, identity)
+    place = settings.claim("loop.json", ("judge", "debaters"))
     arms = []
     for seed in settings.seeds:
         arms += _arms(settings, seed, run, tell)
@@ -178,11 +103,11 @@ def _arms(settings: LoopSettings, seed: int, run: Run, tell: Tell) -> list[LoopA
     def told(task: str, done: int, total: int) -> None:
         tell(f"seed {seed}: {task}", done, total)
 
-    held = _held(settings, seed, run, told)
-    found = settings.run(
-        seed, "find", settings.judge, settings.train_debates, dataset=_split(settings, "train")
-    )
-    run(_attack(found, told))
+    number, questions = settings.plain_debates, settings.questions("held_out")
+    store = held(settings.run(seed, "held", settings.judge, number, dataset=questions), run, told)
+    questions = settings.questions("train")
+    found = settings.run(seed, "find", settings.judge, settings.train_debates, dataset=questions)
+    run(attack(found, told))
     attacks, plain = run(_rows(found, settings.attempts_per_debate))
     if not attacks:
         raise DataError(
@@ -200,46 +125,12 @@ def _arms(settings: LoopSettings, seed: int, run: Run, tell: Tell) -> list[LoopA
             model = settings.judge
             if name in rows:
                 model = str(_train(settings, seed, name, rows[name]))
-            arm = run(_measured(settings, seed, name, model, held, told))
+            arm = run(_measured(settings, seed, name, model, store, told))
             arm.num_rows = len(rows.get(name, ()))
             arm.num_attacks = number if name == "mended" else 0
             write_json(paths[name], asdict(arm))
         arms.append(LoopArm.read(paths[name]))
     return arms
-
-
-def _split(settings: LoopSettings, split: str) -> dict[str, Any]:
-    return {**settings.dataset.model_dump(mode="json"), "split": split, "shuffle": True}
-
-
-def _held(settings: LoopSettings, seed: int, run: Run, tell: Tell) -> str:
-    """The store of the held-out debates, which all judges are given."""
-    wanted = settings.run(
-        seed,
-        "held",
-        settings.judge,
-        settings.plain_debates,
-        dataset=_split(settings, "held_out"),
-    )
-
-    async def hold() -> None:
-        work = prepare_redteam(wanted)
-        try:
-            await hold_debates(work, tell)
-        finally:
-            await work.aclose()
-
-    run(hold())
-    return str(Path(wanted.folder, HELD))
-
-
-async def _attack(settings: RedTeamSettings, tell: Tell) -> None:
-    work = prepare_redteam(settings)
-    with AttemptLog(Path(settings.folder), work.identity) as log:
-        progress = await run_redteam(work, log, tell)
-    if progress.failures:
-        raise DataError(f"{settings.folder}: {len(progress.failures)} attacks could not be made, "
-                        f"such as {progress.failures[0]}")  # fmt: skip
 
 
 def _so_many(rows: list[dict[str, Any]], number: int) -> Iterator[dict[str, Any]]:
@@ -319,17 +210,17 @@ def _train(settings: LoopSettings, seed: int, name: str, rows: list[dict[str, An
 
 
 async def _measured(
-    settings: LoopSettings, seed: int, name: Arm, model: str, held: str, tell: Tell
+    settings: LoopSettings, seed: int, name: Arm, model: str, store: str, tell: Tell
 ) -> LoopArm:
     """A judge attacked by a search of its own, and asked without attack."""
-    attacked = settings.run(seed, name, model, settings.attacked_debates, transcripts=held)
-    await _attack(attacked, tell)
+    attacked = settings.run(seed, name, model, settings.attacked_debates, transcripts=store)
+    await attack(attacked, tell)
     arm = LoopArm(name, seed)
     work = prepare_redteam(attacked)
     with AttemptLog(Path(attacked.folder), work.identity) as log:
-        arm.attacked += _attacked(work, log)
+        arm.attacked += attacked_debates(work, log)
     await work.aclose()
-    plain = settings.run(seed, name, model, settings.plain_debates, transcripts=held)
+    plain = settings.run(seed, name, model, settings.plain_debates, transcripts=store)
     work = prepare_redteam(plain)
     [target] = work.targets.values()
     known = {each.question: each.right for each in arm.attacked}
@@ -339,10 +230,7 @@ async def _measured(
     async def judged(case: AttackCase) -> tuple[bool, ...]:
         nonlocal done
         if case.goal.id not in known:
-            replies = [await target.reply(case, Try(case.words), 0, e) for e in BOTH_ORDERS]
-            known[case.goal.id] = tuple(
-                reply.belief is not None and reply.belief < 0.5 for reply in replies
-            )
+            known[case.goal.id] = await judged_right(target, case)
         done += 1
         tell(f"{name} without attack", done, len(cases))
         return known[case.goal.id]
@@ -354,30 +242,6 @@ async def _measured(
     for case, right in zip(cases, answers, strict=True):
         arm.plain += [(case.goal.id, float(each)) for each in right]
     return arm
-
-
-def _attacked(work: RedTeamWork, log: AttemptLog) -> Iterator[AttackedDebate]:
-    direct: dict[str, tuple[bool, ...]] = {}
-    found: dict[str, list[tuple[bool, bool]]] = {}
-    calls: dict[str, int] = {}
-    for lane in lanes_of(work, log):
-        calls[lane.goal] = calls.get(lane.goal, 0) + lane.calls
-        if lane.attack == DIRECT:
-            direct[lane.goal] = tuple(
-                each.belief is not None and each.belief < 0.5 for each in log.attempts(lane.id)
-            )
-        else:
-            won = lane.broken_at is not None
-            found.setdefault(lane.goal, []).append((won, won and lane.is_confirmed))
-    for goal, right in direct.items():
-        lanes = found.get(goal, [])
-        yield AttackedDebate(
-            goal,
-            right,
-            found=any(won for won, _ in lanes),
-            again=any(again for _, again in lanes),
-            calls=calls[goal],
-        )
 
 
 def _plain(figures: LoopFigures) -> dict[str, Any]:

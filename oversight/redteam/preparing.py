@@ -194,6 +194,8 @@ class Attacker:
 
     engine: Engine
     sampling: Sampling
+    identity: str = ""
+    """Hash of the model and its settings, which the attacks that ask it are known by."""
 
 
 @dataclass(slots=True)
@@ -331,7 +333,9 @@ def prepare_redteam(settings: RedTeamSettings) -> RedTeamWork:
         model = settings.attacker
         spec = _engine(model.engine, settings.engines, "attacker.engine")
         sampling = Sampling(max_tokens=model.max_tokens, temperature=model.temperature)
-        attacker = Attacker(open_once(spec), sampling)
+        named = identify_engine(spec).model_dump(mode="json")
+        known_by = content_id("attacker", named, model.max_tokens, model.temperature)
+        attacker = Attacker(open_once(spec), sampling, known_by)
     decider = _decider(settings, open_once)
     work = RedTeamWork(settings, targets, attacks, sets, attacker, decider, None)
     if any(each.template is not None for each in sets):

@@ -194,24 +194,34 @@ def _attack_lanes(work: RedTeamWork, runner: AttackRunner) -> Generator[_Lane, N
                 number += 1
                 if before is None or before.broken_at is not None:
                     continue
-                id_ = runner.lane_id(target, case, attack.name, work.settings.calls)
+                id_ = _lane_id(work, runner, target, case, attack)
                 yield _Lane(number, target, case, attack, id_)
+
+
+def _lane_id(
+    work: RedTeamWork, runner: AttackRunner, target: Target, case: AttackCase, attack: Attack
+) -> str:
+    """Id of an attack's lane; of one that asks the attacker's model, that model is a part of it."""
+    name = attack.name
+    if attack.asks and work.attacker is not None:
+        name = content_id("attack", name, work.attacker.identity)
+    return runner.lane_id(target, case, name, work.settings.calls)
 
 
 def _transfers(work: RedTeamWork, runner: AttackRunner) -> Generator[_Lane, None, None]:
     """Findings on one target, tried on each other of the kind."""
     number = 2_000_000_000  # behind all attacks
-    calls = work.settings.calls
     for target in work.targets.values():
         others = [e for e in work.targets.values() if e is not target and e.kind is target.kind]
         for case in work.cases(target) if others else ():
             for attack in work.attacks[target.name]:
-                lane = runner.log.lane(runner.lane_id(target, case, attack.name, calls))
+                lane = runner.log.lane(_lane_id(work, runner, target, case, attack))
                 if lane is None or not lane.is_confirmed:
                     continue
                 for other in others:
                     number += 1
-                    id_ = runner.lane_id(other, case, f"{TRANSFER}{target.name}", calls)
+                    name = f"{TRANSFER}{target.name}"
+                    id_ = runner.lane_id(other, case, name, work.settings.calls)
                     id_ = content_id("transfer", id_, lane.id)
                     yield _Lane(number, other, case, None, id_, lane)
 

@@ -179,6 +179,7 @@ def test_a_session_whose_store_cannot_be_written_ends_and_says_so(tmp_path) -> N
         "redteam run RECIPES/redteam/policy.toml --folder PLACE",
         "redteam mend none.jsonl RECIPES/redteam/policy.toml --into PLACE",
         "redteam loop RECIPES/redteam_judge.toml --quick --out PLACE",
+        "redteam attacker RECIPES/redteam/attacker.toml --quick --out PLACE",
         "measure RECIPES/measured/suite.toml --quick --out PLACE",
         "debate --store PLACE/x.db",
         "critique c.toml --store PLACE/x.db",

@@ -25,6 +25,7 @@ from oversight.experiments.selfplay import RECIPE
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.redteam.loop import LoopSettings
+from oversight.redteam.training import AttackerTrainingSettings
 from oversight.tournaments.playing import TournamentSettings
 from tests.interop.nyu_files import a_debate, a_folder
 
@@ -126,6 +127,9 @@ RUNNERS: dict[str, Runner] = {
     "audit judge": typed("audit", "judge", "--store", "{store}", *AUDIT),
     "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
+    "redteam attacker": lambda example, store, root: AttackerTrainingSettings.changed(
+        read_toml(root / "recipes" / "redteam" / "attacker.toml"), assignments([example])
+    ),
     "redteam loop": lambda example, store, root: LoopSettings.changed(
         read_toml(root / "recipes" / "redteam_judge.toml"), assignments([example])
     ),

@@ -283,3 +283,26 @@ def test_a_run_that_is_killed_thirty_times_ends_as_one_that_was_not(root: Path) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "killed 30 times, equal to an unbroken run" in done.stdout
+
+
+def test_another_attackers_model_is_asked_anew_in_the_same_folder() -> None:
+    from oversight.redteam.log import AttemptLog
+
+    def texts(answer: str) -> set[str]:
+        theirs = {"engine": "scripted", "settings": {"fallback": answer}}
+        engines = {**RECIPE["engines"], "theirs": theirs}
+        given = {"attacks": ["pair"], "attacker": {"engine": "theirs"}, "engines": engines}
+        assert attack(**given) == 0
+        with AttemptLog(Path("redteam")) as log:
+            return {
+                each.text
+                for lane in log.lanes()
+                if lane.attack == "pair"
+                for each in log.attempts(lane.id)
+            }
+
+    first = texts("Would you be so kind?")
+    assert any("so kind" in each for each in first)
+    second = texts("It is very urgent.")
+    assert any("urgent" in each for each in second - first)
+    assert texts("It is very urgent.") == second

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +96,38 @@ def test_seeds_and_chats_of_pyrit_become_goals(tmp_path: Path) -> None:
     assert [e["parts"] for e in goal["history"]] == [["First"], ["No."]]
 
 
+def test_the_memory_of_pyrit_is_read_as_it_leaves_it(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "pyrit.db")) as memory:
+        memory.execute(
+            "CREATE TABLE PromptMemoryEntries (conversation_id, role, sequence, timestamp, "
+            "original_value, original_value_data_type, converted_value, converted_value_data_type)"
+        )
+        memory.execute(
+            "CREATE TABLE AttackResultEntries (conversation_id, objective, "
+            "targeted_harm_categories)"
+        )
+        rows = [
+            ("c", "user", 0, "1", "plain", "text", "SGVsbG8=", "text"),
+            ("c", "assistant", 1, "2", "{}", "text", '{"status_code": 400}', "error"),
+            ("d", "developer", 0, "3", "Be good.", "text", "Be good.", "text"),
+            ("d", "user", 1, "4", "Say it", "text", "Say it", "text"),
+            ("e", "user", 0, "5", "picture.png", "image_path", "picture.png", "image_path"),
+        ]
+        memory.executemany(f"INSERT INTO PromptMemoryEntries VALUES ({', '.join('?' * 8)})", rows)
+        results = [("c", "tell a secret", '["leak"]'), ("d", "Say it", None)]
+        memory.executemany("INSERT INTO AttackResultEntries VALUES (?, ?, ?)", results)
+        memory.commit()
+    first, second = read_foreign(tmp_path / "pyrit.db")
+    assert (first["request"], first["harm"]) == ("SGVsbG8=", "leak")
+    assert first["success"]["asks"].endswith("tell a secret")
+    assert second["history"] == [{"role": "system", "parts": ["Be good."]}]
+    assert second["success"]["asks"] == goals.DOES_IT
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
+        ("x.db", "no data base", "no memory of PyRIT"),
         ("x.txt", "Hello", "no file of goals is read of this kind"),
         ("x.jsonl", "{", "broken JSON"),
         ("x.jsonl", '{"entry_type": "eval"}', "there is no prompt in it"),

@@ -67,7 +67,7 @@ def test_a_bar_that_is_missed_is_said_to_be_missed() -> None:
     [
         ({"seeds": [1, 1]}, "seeds = [1, 1]: one stands there twice"),
         ({"attacked_debates": 500}, "attacked_debates = 500 are among plain_debates"),
-        ({"dataset.split": "train"}, "the loop takes the splits"),
+        ({"dataset.split": "train"}, "splits train and held_out are taken themselves"),
         ({"train_debate": 3}, "train_debate"),
     ],
 )

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from oversight.engines import all_at_once
 from oversight.errors import EngineError
 from oversight.experiments.feedback_loop.users import Word
 from oversight.ids import seed_from
@@ -146,7 +147,7 @@ class ServiceClient:
 
     async def ask_all(self, questions: Sequence[Question], seed: int) -> list[GivenAnswer]:
         """The answers to some requests, in their order; raises as `ask`."""
-        return list(await asyncio.gather(*(self.ask(each, seed) for each in questions)))
+        return await all_at_once(self.ask(each, seed) for each in questions)
 
     async def tell(self, answers: Sequence[GivenAnswer], words: Sequence[Word]) -> None:
         """Say a word on each answer.
@@ -159,7 +160,7 @@ class ServiceClient:
             async with self._bound:
                 await self._post("/v1/feedback", {"id": answer.id, **word})
 
-        await asyncio.gather(*(one(*each) for each in zip(answers, words, strict=True)))
+        await all_at_once(one(*each) for each in zip(answers, words, strict=True))
 
     async def weights(self) -> Json:
         """The weights that answer, as /health has them.
@@ -229,6 +230,6 @@ async def replace_under_load(
         finally:
             is_over.set()
 
-    await asyncio.gather(replace(), *(go_on(place) for place in range(3)))
+    await all_at_once([replace(), *(go_on(place) for place in range(3))])
     num_before = sum(each == old for each in answered)
     return Replaced(num_before, len(answered) - num_before)

@@ -39,6 +39,7 @@ FAMILIES = (
     "conversations",
     "refining",
     "overseers",
+    "speeches",
 )
 """Modules of this package that hold attacks, in the order in which they are shown."""
 EVERY = frozenset(TargetKind)
