@@ -148,10 +148,11 @@ class JudgePrompts:
             if not days:
                 return None
             last = days[-1]
-            verb = max(
-                k for k in range(begin + 5, last) if re.fullmatch(r" .*[a-z] |.*\bwas ", words[k])
-            )
-            start = max(k for k in range(begin + 5, verb) if words[k].startswith("The "))
+            verbs = [k for k in range(begin + 5, last) if re.fullmatch(r" .*[a-z] ", words[k])]
+            starts = [k for k in range(begin + 5, last) if words[k].startswith("The ")]
+            if not verbs or not starts or starts[-1] > verbs[-1]:
+                return None
+            verb, start = verbs[-1], starts[-1]
             opened = start - 1 if "quote>" in words[start - 1] else start
             found[f"{side} side"] += range(begin, begin + 3)
             found[f"{side} claim"] += range(begin + 3, opened)
