@@ -45,11 +45,13 @@ def draw_places(maps: Mapping[str, Any], groups: Sequence[str], path: Path) -> N
 
 
 def draw_circuits(
-    circuits: Mapping[str, CircuitReport], paths: Mapping[str, Paths], path: Path
+    every_one: Mapping[str, CircuitReport], paths: Mapping[str, Paths], path: Path
 ) -> None:
-    """Chosen heads by layer, before the answer and at it, and what goes from one to another."""
+    """Chosen heads by layer and group of tokens, and what goes from one to another, of what is
+    claimed; of all where nothing is."""
     from matplotlib.figure import Figure
 
+    circuits = {name: each for name, each in every_one.items() if each.claims} or every_one
     height = 5.2
     widths = [0.9 + len({p.group for p in each.places}) for each in circuits.values()]
     figure = Figure((max(1.15 * sum(widths) + 1.0, 9.6), height))
@@ -118,7 +120,7 @@ def draw_shares(
     rows = [(name, each.share, each.random) for name, each in circuits.items()]
     for name, each in attacks.items():
         rows.append((f"attacks, heads of {name}", each["share"], each["random"]))
-    height = 1.5 + 0.42 * len(rows)
+    height = 1.9 + 0.42 * len(rows)
     figure = Figure((7.6, height))
     claims = sum(each.claims for each in untrained)
     note = (
@@ -143,6 +145,8 @@ def draw_shares(
     axes.set_xlim(max(low - 0.1, -1.0), 1.6)
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
-    figure.subplots_adjust(0.25, 0.4 / height, 0.98, 1.0 - 0.75 / height)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(0.0, -0.5 / height), ncols=2, fontsize=8, frameon=False
+    )
+    figure.subplots_adjust(0.25, 0.85 / height, 0.98, 1.0 - 0.75 / height)
     save_png(figure, path)
