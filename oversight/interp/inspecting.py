@@ -415,7 +415,8 @@ _STYLE = """
   --low: 110 164 255; } }
 body { margin: 0 auto; max-width: 60rem; padding: 1.2rem; background: var(--paper);
   color: var(--ink); font: 16px/1.6 system-ui, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin: 1.6rem 0 0.4rem; }
+h1 { font-size: 1.35rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.05rem; margin: 1.6rem 0 0.4rem; }
 .note { color: var(--muted); }
 .token { font: inherit; color: inherit; border: 0; padding: 0.1em 0.15em; border-radius: 3px;
   white-space: pre-wrap; cursor: pointer; background: rgb(var(--tint) / var(--shade)); }

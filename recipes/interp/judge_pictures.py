@@ -56,8 +56,8 @@ def draw_circuits(
     widths = [0.9 + len({p.group for p in each.places}) for each in circuits.values()]
     figure = Figure((max(1.15 * sum(widths) + 1.0, 9.6), height))
     note = (
-        "LAYER.HEAD with the share that it brings back alone; the wider an arrow, the more goes "
-        "that way alone (blue: with the difference, orange: against it)"
+        "LAYER.HEAD with the share it brings back alone; an arrow's width is what goes that way "
+        "alone (orange: against)"
     )
     title(figure, LIGHT, "Heads that carry it, and paths between them", note, height)
     ratios = {"width_ratios": widths}
