@@ -12,6 +12,8 @@ import typer
 from oversight.cli.options import DEFAULT_STORE, Json, Store, complete_models, show_table
 
 PNG = ".png"
+MAX_WORD, NUM_SHOWN = 16, 3
+"""Characters of a token in the table, and tokens that a head looked at there."""
 
 if TYPE_CHECKING:
     from oversight.interp.inspecting import InspectedAnswer
@@ -87,7 +89,12 @@ def inspect(
         # Not before: a wrong place or name is told at once.
         from transformers import AutoTokenizer
 
-        from oversight.interp.inspecting import answers_page, draw_answer, inspect_debate
+        from oversight.interp.inspecting import (
+            about_debate,
+            answers_page,
+            draw_answer,
+            inspect_debate,
+        )
         from oversight.interp.probes import FittedProbe
         from oversight.interp.reading import SiteReader
         from oversight.models import resolve
@@ -98,6 +105,7 @@ def inspect(
             fitted = FittedProbe.read(probe, model=reader.name, tokenizer=reader.tokenizer)
         tokenizer = AutoTokenizer.from_pretrained(resolve(model))
         answers = inspect_debate(opened, id_, reader, tokenizer, probe=fitted, attention=attention)
+        about = about_debate(opened, id_)
     if turn is not None and turn > len(answers):
         raise ConfigError(f"--turn {turn}: the debate has {len(answers)} answers of models")
     chosen = list(enumerate(answers, 1)) if turn is None else [(turn, answers[turn - 1])]
@@ -106,7 +114,8 @@ def inspect(
         place = folder if folder.suffix == PNG else folder / f"answer-{number}.png"
         draw_answer(answer, place)
     if html is not None:
-        page = answers_page(f"Inside {id_}, read by {model}", [each for _, each in chosen])
+        title = f"Inside debate {id_}, read by {model}"
+        page = answers_page(title, [each for _, each in chosen], about, attention or "")
         write_text(html, page, "--html")
     if as_json:
         typer.echo(json.dumps([asdict(answer) for _, answer in chosen], indent=2))
@@ -158,10 +167,12 @@ def _debate_of(opened: Records, given: str) -> str:
 
 def _show(number: int, answer: InspectedAnswer) -> None:
     """Print one answer as a table."""
-    side = ""
-    if answer.defends_right is not None:
-        side = f", defends the {'right' if answer.defends_right else 'wrong'} option"
-    columns = ["token", "quoted", "probability"]
+    from oversight.evals.drawing import short
+
+    def word(text: str) -> str:
+        return short(text.strip() or "·", MAX_WORD)
+
+    columns = ["token", "quoted", "p"]
     columns += [f"layer {k}" for k in range(len(answer.tokens[0].lens) if answer.tokens else 0)]
     scored = any(token.score is not None for token in answer.tokens)
     seen = any(token.attended for token in answer.tokens)
@@ -170,9 +181,8 @@ def _show(number: int, answer: InspectedAnswer) -> None:
     for k, token in enumerate(answer.tokens):
         quoted = "yes" if k in answer.quoted else ""
         row = [repr(token.text), quoted, f"{math.exp(token.logprob):.2f}"]
-        row += [f"{text.strip()} {p:.2f}" for text, p in token.lens]
+        row += [f"{word(text)} {p:.2f}" for text, p in token.lens]
         row += [f"{token.score:+.2f}"] if token.score is not None else []
-        row += [" ".join(f"{text.strip()} {w:.2f}" for text, w in token.attended)] * seen
+        row += [", ".join(f"{word(text)} {w:.2f}" for text, w in token.attended[:NUM_SHOWN])] * seen
         rows.append(row)
-    heading = f"Answer {number}: {answer.role} {answer.seat}, {answer.act}{side}"
-    show_table(heading, columns, rows, as_json=False)
+    show_table(f"Answer {number}: {answer.heading}", columns, rows, as_json=False)

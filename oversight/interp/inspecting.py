@@ -29,7 +29,7 @@ from oversight.errors import ConfigError, DataError, StoreError
 from oversight.evals.drawing import LIGHT, Theme, plain_axes, quiet_glyphs, save_png, short, title
 from oversight.interp.contrasts import rows_of_store
 from oversight.interp.probes import FittedProbe, ProbeData
-from oversight.interp.reading import SiteReader
+from oversight.interp.reading import ReadRow, SiteReader
 from oversight.modeling.scoring.sites import Site
 from oversight.store import Store
 from oversight.text.terminal import visible
@@ -38,6 +38,8 @@ MAX_DRAWN = 48
 """Tokens of an answer that a picture shows."""
 NUM_SEEN = 5
 """Tokens that are attended to most, as a list shows them."""
+MAX_SEEN = 40
+"""Characters of such a token; one of a prompt's fixed stretches may be a whole text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,17 @@ class InspectedAnswer:
     tokens: tuple[InspectedToken, ...]
     quoted: tuple[int, ...]
     """Numbers of the tokens that stand in quotes."""
+    purpose: str = ""
+    """What it was asked for: reasoning in private, a speech, a belief."""
+
+    @property
+    def heading(self) -> str:
+        """Who wrote it, what for, and which side it defends."""
+        side = ""
+        if self.defends_right is not None:
+            side = f", defends the {'right' if self.defends_right else 'wrong'} option"
+        who = self.role if self.seat == self.role else f"{self.role} {self.seat}"
+        return f"{who}, {self.purpose or self.act}{side}"
 
 
 def head_named(text: str) -> tuple[int, int]:
@@ -91,7 +104,9 @@ def inspect_debate(
     probe: FittedProbe | None = None,
     attention: str | None = None,
 ) -> list[InspectedAnswer]:
-    """The answers of a debate whose token ids are stored, read by a model.
+    """The answers of a debate whose token ids are stored, read by a model; a judge's come last.
+
+    A judge's are left out where another model than the debaters' gave them.
 
     Args:
         store: Where the debate is.
@@ -105,7 +120,7 @@ def inspect_debate(
         StoreError: No answer of it has token ids.
         ConfigError: Ids of another tokenizer, or no such head or site.
     """
-    rows = rows_of_store(store, tokenizer, [debate_id])
+    rows = _rows(store, debate_id, tokenizer)
     lenses = reader.modules.every(["logits"])
     sites: list[Site] = [*lenses]
     if probe is not None:
@@ -134,6 +149,48 @@ def inspect_debate(
         own = reader.read([row.ids], sites, [read])[0]
         found.append(_answer(row, read, own, tokenizer, lenses, probe, head))
     return found
+
+
+def _rows(store: Store, debate_id: str, tokenizer: Any) -> list[ReadRow]:
+    """Answers in the debate's turns, and then those of its judgments."""
+    [transcript] = store.transcripts(debate_ids=[debate_id])
+    spoken = [s for turn in transcript.spoken() for s in turn.samples if s.token_ids]
+    models = {sample.model for sample in spoken}
+    judged = []
+    for judgment in transcript.judgments:
+        for sample in judgment.samples:
+            if not sample.token_ids or (models and sample.model not in models):
+                continue
+            known = store.prompt(sample.prompt_id, num_tokens=sample.usage.prompt_tokens or None)
+            start, stop = len(known.token_ids), len(known.token_ids) + len(sample.token_ids)
+            if start:
+                ids = np.array([*known.token_ids, *sample.token_ids])
+                labels = {"turn": judgment.id, "seat": "judge", "role": "judge", "act": "decide"}
+                labels |= {"purpose": str(sample.purpose), "span": [start, stop], "quotes": []}
+                labels |= {"option": None, "defends_right": None}
+                judged.append(ReadRow(ids, np.arange(start - 1, stop), labels))
+    try:
+        return [*rows_of_store(store, tokenizer, [debate_id]), *judged]
+    except StoreError:
+        if not judged:
+            raise
+        return judged
+
+
+def about_debate(store: Store, debate_id: str) -> list[str]:
+    """Sentences on a debate's question, its options, and which of them is right."""
+    [transcript] = store.transcripts(debate_ids=[debate_id])
+    question, listing = transcript.question, transcript.debate.orders.options
+    told = [question.text] if question.text else []
+    if question.options:
+        options = [
+            f"{'ABCDEFGHIJ'[k % 10]}: {question.options[o].text}" for k, o in enumerate(listing)
+        ]
+        right = ""
+        if question.correct is not None:
+            right = f"; right is {'ABCDEFGHIJ'[listing.index(question.correct) % 10]}"
+        told.append(", ".join(options) + right)
+    return told
 
 
 def _answer(
@@ -179,7 +236,7 @@ def _answer(
     known = row.labels
     return InspectedAnswer(
         known["turn"], known["seat"], known["role"], known["act"], known["option"],
-        known["defends_right"], tuple(tokens), tuple(quoted),
+        known["defends_right"], tuple(tokens), tuple(quoted), known["purpose"],
     )  # fmt: skip
 
 
@@ -201,7 +258,7 @@ def draw_answer(answer: InspectedAnswer, path: Path, theme: Theme = LIGHT) -> No
     height = 1.9 + 0.34 * num_layers + (1.3 if scored else 0.0)
     with quiet_glyphs():
         figure = Figure((width, height))
-        note = f"{answer.role} {answer.seat}, {answer.act}: each layer's likeliest next token"
+        note = f"{answer.heading}: each layer's likeliest next token"
         title(figure, theme, "Logit lens", note, height)
         parts = figure.subplots(
             2 if scored else 1,
@@ -255,11 +312,20 @@ class FeatureShown:
     """Strongest first: tokens with the feature's activation at each."""
 
 
-def answers_page(title: str, answers: Sequence[InspectedAnswer]) -> str:
-    """HTML of a debate's answers token by token."""
+def answers_page(
+    title: str, answers: Sequence[InspectedAnswer], about: Sequence[str] = (), head: str = ""
+) -> str:
+    """HTML of a debate's answers token by token.
+
+    Args:
+        title: Of the page.
+        answers: In the order in which they are shown.
+        about: Sentences above them.
+        head: The head whose attention they have, "LAYER.HEAD".
+    """
     shown = [
         {
-            "heading": _heading(number, answer),
+            "heading": visible(f"Answer {number}: {answer.heading}"),
             "scored": any(token.score is not None for token in answer.tokens),
             "tokens": [
                 _token(token, number, k, quoted=k in answer.quoted)
@@ -269,7 +335,12 @@ def answers_page(title: str, answers: Sequence[InspectedAnswer]) -> str:
         for number, answer in enumerate(answers, 1)
     ]
     return _ENVIRONMENT.from_string(_ANSWERS).render(
-        title=visible(title), answers=shown, style=_STYLE, script=_SCRIPT
+        title=visible(title),
+        about=[visible(line) for line in about],
+        head=visible(head),
+        answers=shown,
+        style=_STYLE,
+        script=_SCRIPT,
     )
 
 
@@ -295,13 +366,6 @@ def features_page(title: str, features: Sequence[FeatureShown], about: Sequence[
     )
 
 
-def _heading(number: int, answer: InspectedAnswer) -> str:
-    side = ""
-    if answer.defends_right is not None:
-        side = f", defends the {'right' if answer.defends_right else 'wrong'} option"
-    return visible(f"Answer {number}: {answer.role} {answer.seat}, {answer.act}{side}")
-
-
 def _token(token: InspectedToken, answer: int, number: int, *, quoted: bool) -> dict[str, object]:
     chance = math.exp(token.logprob)
     if token.score is None:
@@ -319,10 +383,13 @@ def _token(token: InspectedToken, answer: int, number: int, *, quoted: bool) -> 
         "chance": f"{chance:.3f}",
         "score": None if token.score is None else f"{token.score:+.2f}",
         "lens": [
-            (f"layer {layer}", _written(text), f"{p:.2f}", f"{100 * p:.0f}")
+            (f"layer {layer}", short(_written(text), MAX_SEEN), f"{p:.2f}", f"{100 * p:.0f}")
             for layer, (text, p) in enumerate(token.lens)
         ],
-        "attended": [(_written(text), f"{weight:.2f}") for text, weight in token.attended],
+        "attended": [
+            (short(_written(text), MAX_SEEN), f"{weight:.2f}", f"{100 * weight:.0f}")
+            for text, weight in token.attended
+        ],
     }
 
 
@@ -348,7 +415,8 @@ _STYLE = """
   --low: 110 164 255; } }
 body { margin: 0 auto; max-width: 60rem; padding: 1.2rem; background: var(--paper);
   color: var(--ink); font: 16px/1.6 system-ui, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.35rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 0.4rem; }
+h1 { font-size: 1.35rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.05rem; margin: 1.6rem 0 0.4rem; }
 .note { color: var(--muted); }
 .token { font: inherit; color: inherit; border: 0; padding: 0.1em 0.15em; border-radius: 3px;
   white-space: pre-wrap; cursor: pointer; background: rgb(var(--tint) / var(--shade)); }
@@ -358,7 +426,8 @@ h1 { font-size: 1.35rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 0.4rem; }
 .inside { border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem 0.9rem;
   margin: 0.5rem 0; overflow-x: auto; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: 0.1rem 0.8rem 0.1rem 0; }
-th { color: var(--muted); font-weight: 400; } td { white-space: pre; }
+th { color: var(--muted); font-weight: 400; white-space: nowrap; } td { white-space: pre-wrap; }
+.inside p { margin: 0.6rem 0 0.1rem; }
 .bar { display: inline-block; height: 0.6em; background: rgb(var(--low)); border-radius: 2px; }
 .context { border-bottom: 1px solid var(--line); padding: 0.25rem 0; white-space: pre-wrap; }
 """
@@ -382,8 +451,10 @@ _ANSWERS = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{{ style|safe }}</style></head><body><main>
 <h1>{{ title }}</h1>
-<p class="note">Choose a token to see what was inside the model before it was written. Underlined
-tokens stand in quotes.</p>
+{% for line in about %}<p>{{ line }}</p>{% endfor %}
+<p class="note">Choose a token to see what was inside the model before it was written: the likeliest
+token by the logit lens at each layer, from the embeddings (layer 0) to the model's own answer.
+Underlined tokens stand in quotes.</p>
 {% for answer in answers %}
 <section><h2>{{ answer.heading }}</h2>
 <p class="note">{% if answer.scored %}Red: the probe's score is above 0; blue: below; the deeper,
@@ -399,9 +470,11 @@ the further.{% else %}The deeper the shade, the less likely the token was.{% end
 <tr><th scope="row">{{ layer }}</th><td>{{ text }}</td><td>{{ p }}</td>
 <td><span class="bar" style="width: {{ width }}px"></span></td></tr>
 {% endfor %}</table>
-{% if t.attended %}<p>The head looks at
-{% for text, weight in t.attended %}{{ text }} ({{ weight }}){{ ", " if not loop.last }}
-{%- endfor %}</p>{% endif %}</div>
+{% if t.attended %}<p class="note">The head {{ head }} looks at</p>
+<table>{% for text, weight, width in t.attended %}
+<tr><td>{{ text }}</td><td>{{ weight }}</td>
+<td><span class="bar" style="width: {{ width }}px"></span></td></tr>
+{% endfor %}</table>{% endif %}</div>
 {% endfor %}</section>
 {% endfor %}</main><script>{{ script|safe }}</script></body></html>
 """

@@ -180,16 +180,23 @@ def head_outputs(reader: SiteReader, layer: int, heads_HD: torch.Tensor) -> torc
 
 @dataclass(frozen=True, slots=True)
 class PatchPlace:
-    """A part of a model at one token, or at all of a row: a site, and of heads one head."""
+    """A part of a model at some tokens, or at all of a row: a site, and of heads one head."""
 
     site: Site
-    position: int | None = None
-    """None for all tokens."""
+    position: int | tuple[int, ...] | None = None
+    """From 0; None for all tokens."""
     head: int | None = None
 
     def __str__(self) -> str:
         head = "" if self.head is None else f".{self.head}"
         return f"{self.site}{head}{'' if self.position is None else f'@{self.position}'}"
+
+    @property
+    def positions(self) -> list[int] | None:
+        """The tokens as a list; None for all."""
+        if self.position is None:
+            return None
+        return [self.position] if isinstance(self.position, int) else list(self.position)
 
 
 def every_head(reader: SiteReader, position: int | None = None) -> list[PatchPlace]:
@@ -274,15 +281,16 @@ def activation_patching(
     effects: dict[PatchPlace, float] = {}
     for begin in range(0, len(places), batch):
         some = places[begin : begin + batch]
-        edits = [[_patch(place, given[place.site])] for place in some]
+        edits = [[patch_edit(place, given[place.site])] for place in some]
         patched = _differences(policy, [corrupted] * len(some), right, wrong, edits)
         for place, value in zip(some, patched.tolist(), strict=True):
             effects[place] = (value - other) / (one - other)
     return PatchEffects(one, other, effects)
 
 
-def _patch(place: PatchPlace, values: torch.Tensor) -> SiteEdit:
-    positions = None if place.position is None else [place.position]
+def patch_edit(place: PatchPlace, values: torch.Tensor) -> SiteEdit:
+    """The edit that puts a run's values at a site, [n, E] or [n, H, D], into a row at a place."""
+    positions = place.positions
     at = values if positions is None else values[positions]
     heads = None if place.head is None else [place.head]
     if place.head is not None:
@@ -321,7 +329,7 @@ def attribution_patching(
         change = (states[0][site] - states[1][site]) * grad.view_as(states[0][site])
         for place in places:
             if place.site == site:
-                at = change if place.position is None else change[[place.position]]
+                at = change if place.positions is None else change[place.positions]
                 at = at if place.head is None else at[:, place.head]
                 effects[place] = float(at.sum()) / (one - other)
     return PatchEffects(one, other, {place: effects[place] for place in places})

@@ -106,10 +106,23 @@ def test_the_command_shows_a_debate_and_draws_it(
     (answer,) = json.loads(capsys.readouterr().out)
     html = page.read_text(encoding="utf-8")
     assert html.count('class="inside"') == html.count("aria-controls=") == len(answer["tokens"])
-    assert html.count("The head looks at") == len(answer["tokens"])
+    assert html.count("The head 2.0 looks at") == len(answer["tokens"])
+    assert "<h2>Answer 1: debater " in html
+    assert "; right is " in html
     assert "http" not in html
     assert all(math.isfinite(token["logprob"]) for token in answer["tokens"])
     assert (tmp_path / "png" / "answer-1.png").stat().st_size > 5000
+    assert run(["inspect", id_, "--store", str(held), "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    assert {each["purpose"] for each in every} >= {"speech", "belief"}
+    judged = every[-1]
+    assert (judged["role"], judged["purpose"], len(judged["tokens"])) == ("judge", "belief", 1)
+    with Store.open(held, create=False) as store:
+        ((sample,),) = [j.samples for t in store.transcripts() for j in t.judgments]
+    assert judged["tokens"][0]["logprob"] == pytest.approx(sample.logprobs[0], abs=1e-3)
+    assert run([*given, "--attention", "2.0"]) == 0
+    widest = max(map(len, capsys.readouterr().out.splitlines()))
+    assert widest <= 100
     for more, told in (
         (["--turn", "99"], "--turn 99: the debate has"),
         (["--attention", "two"], "write LAYER.HEAD"),
@@ -165,11 +178,14 @@ HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m\n"
 
 
 def test_pages_escape_all_that_a_model_wrote_and_need_no_other_file() -> None:
-    token = InspectedToken(HOSTILE, -0.1, ((HOSTILE, 0.5), ("b", 0.2)), -1.5, ((HOSTILE, 0.3),))
+    told = "<b>" * 900
+    token = InspectedToken(
+        HOSTILE, -0.1, ((HOSTILE, 0.5), ("b", 0.2)), -1.5, ((HOSTILE, 0.3), (told, 0.2))
+    )
     plain = InspectedToken("yes", math.log(0.25), (("no", 0.5), ("yes", 0.25)))
     turns = [
         InspectedAnswer("t", HOSTILE, "debater", "speak", 0, False, (token, plain), (1,)),
-        InspectedAnswer("t", "a", "judge", "decide", None, None, (plain,), ()),
+        InspectedAnswer("t", "judge", "judge", "decide", None, None, (plain,), (), "belief"),
     ]
     feature = FeatureShown(7, 0.125, 0.75, (((HOSTILE, 0.0), ("place", 2.0)),))
     for page in (
@@ -182,9 +198,11 @@ def test_pages_escape_all_that_a_model_wrote_and_need_no_other_file() -> None:
         assert page.count("</script>") <= 1
         assert "http" not in page
         assert "src=" not in page.replace("&lt;img src=x", "")
-    page = answers_page("Two answers", turns)
+    page = answers_page("Two answers", turns, [HOSTILE], HOSTILE)
+    assert "<img" not in page
+    assert page.count("&lt;b&gt;") < 20  # a long token is shown by its beginning
     assert page.count('<button type="button"') == page.count('class="inside"') == 3
-    assert "Answer 2: judge a, decide" in page
+    assert "Answer 2: judge, belief" in page
     assert "defends the wrong option" in page
     assert "probe -1.50" in page
     assert "probability 0.250" in page

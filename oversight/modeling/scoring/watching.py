@@ -170,10 +170,11 @@ class Watch:
         tensor = given.reshape(-1, given.shape[-1])  # some layers flatten the line
         if site.kind == "heads":
             tensor = tensor.view(len(tensor), self.modules.num_heads, -1)
-        for placed in self.edits.get(site, ()):
+        edits = self.edits.get(site, ())
+        tensor = tensor.clone() if edits else tensor
+        for placed in edits:
             places = torch.arange(len(tensor)) if placed.places is None else placed.places
             places = places.to(tensor.device)
-            tensor = tensor.clone()
             if site.kind == "heads":
                 heads = torch.tensor(_heads(placed.edit, tensor.shape[1]), device=tensor.device)
                 at = (places[:, None], heads[None])
