@@ -27,6 +27,9 @@ from oversight.types import Question
 ENDLESS = "num"
 """Setting that a larger limit raises: see `datasets/base.py`."""
 
+FIRST_PART, LARGEST_PART = 4, 128
+"""Questions that are made together."""
+
 RAISING: tuple[Ask, ...] = ("raises",)
 """Questions that need a family with an exception."""
 
@@ -97,9 +100,21 @@ def rows(config: Config) -> Iterator[Item]:
         return
     with Sandbox(config.limits) as sandbox:
         maker = Maker(sandbox, config.seed, config.split, config.difficulty)
-        for index in range(config.start, config.start + config.num):
-            ask, family = asked_at(config.difficulty, index, config.asks, config.families)
-            yield maker.question(ask, family, index)
+        for part in _parts(config.start, config.start + config.num):
+            yield from maker.questions(
+                [
+                    (*asked_at(config.difficulty, index, config.asks, config.families), index)
+                    for index in part
+                ]
+            )
+
+
+def _parts(start: int, end: int) -> Iterator[range]:
+    """Parts of a range that are made together: small ones first, as a limit may ask for few."""
+    size = FIRST_PART
+    while start < end:
+        yield range(start, min(start + size, end))
+        start, size = start + size, min(2 * size, LARGEST_PART)
 
 
 def families_for(ask: Ask, difficulty: int, among: tuple[str, ...] = ()) -> list[CodeFamily]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from oversight.datasets.code.families import (
     VOCABULARIES,
@@ -87,6 +87,12 @@ class Chain:
         return "\n\n".join((*self.before, self.twins.texts[side], "\n".join(tail)))
 
 
+Fields: TypeAlias = dict[str, Any]
+Making: TypeAlias = Generator[list[str], list[Outcome], Fields | None]
+"""Yields programs, is sent what came of them, and returns what a question is made of; None where
+the twins do not differ."""
+
+
 class Maker:
     """Makes the questions of a part of the world of programs.
 
@@ -99,12 +105,31 @@ class Maker:
         self.seed, self.split, self.difficulty = seed, split, difficulty
         self.level = LEVELS[difficulty]
 
-    def question(self, ask: Ask, family: CodeFamily, index: int) -> Question:
-        """Item `index`, the same whenever and wherever it is asked for.
+    def questions(self, items: Sequence[tuple[Ask, CodeFamily, int]]) -> list[Question]:
+        """Items by kind, family and index, each the same whenever and wherever it is asked for.
+
+        Programs of all items run together, so that a process is started for hundreds of them.
 
         Raises:
             DataError: Programs cannot be run on this machine.
         """
+        making = {index: self._question(*item) for index, item in enumerate(items)}
+        made: dict[int, Question] = {}
+        wanted = {index: next(each) for index, each in making.items()}
+        while wanted:
+            programs = [program for each in wanted.values() for program in each]
+            outcomes = iter(self.sandbox.run_together(programs))
+            for index, asked in list(wanted.items()):
+                try:
+                    wanted[index] = making[index].send([next(outcomes) for _ in asked])
+                except StopIteration as end:
+                    made[index] = end.value
+                    del wanted[index]
+        return [made[index] for index in range(len(items))]
+
+    def _question(
+        self, ask: Ask, family: CodeFamily, index: int
+    ) -> Generator[list[str], list[Outcome], Question]:
         place = (self.seed, self.split, self.difficulty, ask, index)
         make = {
             "output": self._about_output,
@@ -114,7 +139,7 @@ class Maker:
         }[ask]
         for attempt in range(MAX_DRAWS):
             rng = random.Random(seed_from("code", family.name, *place, attempt))
-            fields = make(rng, family)
+            fields = yield from make(rng, family)
             if fields is not None:
                 return self._finished(fields, ask, family, index)
         raise DataError(
@@ -156,21 +181,15 @@ class Maker:
             return repr([rng.choice(VOCABULARIES[self.split].words) for _ in range(size)])
         return repr([rng.randint(*self.level.numbers) for _ in range(size)])
 
-    def _printed(self, outcome: Outcome) -> str | None:
-        """What a program printed, if it did and came to its end."""
-        text = outcome.output.strip()
-        fits = not outcome.stopped and not outcome.error and len(text) <= MAX_OUTPUT_CHARS
-        return text if fits and text else None
-
     # --- the four questions ---
 
-    def _about_output(self, rng: random.Random, family: CodeFamily) -> dict[str, Any] | None:
+    def _about_output(self, rng: random.Random, family: CodeFamily) -> Making:
         chain = self._chain(rng, family)
         printing = f"print({chain.call(self._argument(rng, chain.takes))})"
         programs = [chain.program(side, printing) for side in (0, 1)]
         shown, correct = rng.randrange(2), rng.randrange(2)
-        truth = self._printed(self.sandbox.run(programs[shown]))
-        other = self._printed(self.sandbox.run(programs[1 - shown])) if truth else None
+        outcomes = yield programs
+        truth, other = (_printed(outcomes[side]) for side in (shown, 1 - shown))
         if truth is None or other is None or truth == other:
             return None
         return {
@@ -181,12 +200,12 @@ class Maker:
             "meta": _spot(chain, shown),
         }
 
-    def _about_error(self, rng: random.Random, family: CodeFamily) -> dict[str, Any] | None:
+    def _about_error(self, rng: random.Random, family: CodeFamily) -> Making:
         chain = self._chain(rng, family)
         printing = f"print({chain.call(self._argument(rng, chain.takes))})"
         programs = [chain.program(side, printing) for side in (0, 1)]
         shown = rng.randrange(2)
-        outcomes = [self.sandbox.run(program) for program in programs]
+        outcomes = yield programs
         errors = [outcome.error for outcome in outcomes]
         if any(outcome.stopped for outcome in outcomes) or all(errors) or not any(errors):
             return None
@@ -198,18 +217,16 @@ class Maker:
             "meta": _spot(chain, shown),
         }
 
-    def _about_test(self, rng: random.Random, family: CodeFamily) -> dict[str, Any] | None:
+    def _about_test(self, rng: random.Random, family: CodeFamily) -> Making:
         chain = self._chain(rng, family)
         call = chain.call(self._argument(rng, chain.takes))
-        given = [
-            self._printed(self.sandbox.run(chain.program(side, f"print({call})")))
-            for side in (0, 1)
-        ]
+        printing = yield [chain.program(side, f"print({call})") for side in (0, 1)]
+        given = [_printed(outcome) for outcome in printing]
         shown, expected = rng.randrange(2), rng.randrange(2)
-        if None in given or given[0] == given[1]:
+        if given[0] is None or given[1] is None or given[0] == given[1]:
             return None
         program = chain.program(shown, f"assert {call} == {given[expected]}")
-        outcome = self.sandbox.run(program)
+        (outcome,) = yield [program]
         if outcome.stopped or outcome.error not in ("", "AssertionError"):
             return None
         return {
@@ -221,29 +238,28 @@ class Maker:
 
     def _about_implementation(
         self, rng: random.Random, family: CodeFamily
-    ) -> dict[str, Any] | None:
+    ) -> Making:
         chain = self._chain(rng, family)
         arguments = [self._argument(rng, chain.takes) for _ in range(self.level.num_tests)]
         calls = ", ".join(chain.call(argument) for argument in arguments)
-        given = [
-            self._printed(self.sandbox.run(chain.program(side, f"print(repr([{calls}]))")))
-            for side in (0, 1)
-        ]
+        printing = yield [chain.program(side, f"print([{calls}])") for side in (0, 1)]
+        given = [_printed(outcome) for outcome in printing]
         if given[0] is None or given[1] is None or given[0] == given[1]:
             return None
-        wanted, first = ast.literal_eval(given[rng.randrange(2)] or ""), rng.randrange(2)
+        wanted, first = ast.literal_eval(given[rng.randrange(2)] or "[]"), rng.randrange(2)
         unused = [n for n in VOCABULARIES[self.split].functions if n not in chain.names]
         names = rng.sample([name for name in unused if name != chain.twins.name], 2)
         twins = _renamed(chain.twins, names if first == 0 else names[::-1])
         functions = "\n\n".join((*chain.before, twins[first], twins[1 - first]))
-        meets = []
-        for name in names:
-            tests = [
+        tests = {
+            name: "\n".join(
                 f"assert {chain.call(argument, name)} == {value!r}"
                 for argument, value in zip(arguments, wanted, strict=True)
-            ]
-            outcome = self.sandbox.run("\n\n".join((functions, "\n".join(tests))))
-            meets.append(not outcome.stopped and not outcome.error)
+            )
+            for name in names
+        }
+        outcomes = yield [f"{functions}\n\n{tests[name]}" for name in names]
+        meets = [not outcome.stopped and not outcome.error for outcome in outcomes]
         if sum(meets) != 1:
             return None
         told = "\n".join(
@@ -256,6 +272,13 @@ class Maker:
             **_answered(rng, (names[0], names[1]), meets.index(True)),
             "meta": {"spot_lines": _differing(twins[first], twins[1 - first])},
         }
+
+
+def _printed(outcome: Outcome) -> str | None:
+    """What a program printed, if it did and came to its end."""
+    text = outcome.output.strip()
+    fits = not outcome.stopped and not outcome.error and len(text) <= MAX_OUTPUT_CHARS
+    return text if fits and text else None
 
 
 def _renamed(twins: Twins, names: Sequence[str]) -> list[str]:

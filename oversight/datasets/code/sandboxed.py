@@ -1,4 +1,4 @@
-"""Inside of the sandbox: a server that runs one program after the other, each in a forked process.
+"""Inside of the sandbox: a server that runs programs, each in a forked process of its own.
 
 Started as a script by `sandbox.py` with `python -I -S`, and so it uses the standard library alone.
 A request is a line of JSON, and so is its answer. What each layer keeps out stands in
@@ -213,11 +213,12 @@ class Server:
         os.dup2(report_end, REPORT_FD)
         os.closerange(REPORT_FD + 1, 64)
         _limit(request)
+        programs = request["programs"]
         for name in list(sys.modules):
             if name.partition(".")[0] in WITHDRAWN:
                 del sys.modules[name]
         try:
-            code = compile(request["program"], PROGRAM, "exec", dont_inherit=True)
+            codes = [compile(each, PROGRAM, "exec", dont_inherit=True) for each in programs]
         except Exception as error:
             _report({"refused": f"is no Python ({error})"})
             os._exit(0)
@@ -227,7 +228,11 @@ class Server:
         _listen()
         if self.filter is not None and self.prctl is not None:
             install(self.filter, self.prctl)
-        _run(code, request["max_steps"])
+        sys.argv = [PROGRAM]
+        sys.setrecursionlimit(RECURSION_LIMIT + 10)
+        if len(codes) == 1:
+            _run_one(codes[0], request["max_steps"])
+        _run_all(codes)
 
 
 def _limit(request: dict[str, Any]) -> None:
@@ -271,19 +276,36 @@ def _report(told: dict[str, Any], write: Callable[[int, bytes], int] = os.write)
         data = data[write(REPORT_FD, data) :]
 
 
-def _run(code: CodeType, max_steps: int) -> NoReturn:
-    """Run a program as `__main__`, report how it ended, and end the process."""
-    leave = os._exit
-    out = sys.stdout
-    sys.argv = [PROGRAM]
+def _run_one(code: CodeType, max_steps: int) -> NoReturn:
+    """Run a program, report how it ended, and end the process."""
+    leave, out, tracer = os._exit, sys.stdout, Tracer(max_steps)
+    report = _ended(code, tracer if max_steps else None)
+    with contextlib.suppress(BaseException):
+        out.flush()
+    if max_steps:
+        report |= {"steps": tracer.steps, "more": tracer.is_full}
+    _report(report)
+    leave(0)
+
+
+def _run_all(codes: list[CodeType]) -> NoReturn:
+    """Run programs that trust each other, report what came of each, and end the process."""
+    leave, reports = os._exit, []
+    for code in codes:
+        sys.stdout = printed = io.StringIO()
+        reports.append(_ended(code, None) | {"output": printed.getvalue()})
+    _report({"outcomes": reports})
+    leave(0)
+
+
+def _ended(code: CodeType, tracer: Tracer | None) -> dict[str, Any]:
+    """Run a program as `__main__`; the exception that ended it, and its line."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = main
-    sys.setrecursionlimit(RECURSION_LIMIT + 10)
     report: dict[str, Any] = {"error": "", "line": None, "steps": [], "more": False}
-    tracer = Tracer(max_steps)
     try:
-        if max_steps:
+        if tracer is not None:
             sys.settrace(tracer)
         exec(code, main.__dict__)
     except SystemExit as end:
@@ -293,12 +315,7 @@ def _run(code: CodeType, max_steps: int) -> NoReturn:
         report["error"], report["line"] = type(error).__name__, _line_of(error)
     finally:
         sys.settrace(None)
-    with contextlib.suppress(BaseException):
-        out.flush()
-    if max_steps:
-        report["steps"], report["more"] = tracer.steps, tracer.is_full
-    _report(report)
-    leave(0)
+    return report
 
 
 def _line_of(error: BaseException) -> int | None:
@@ -388,7 +405,8 @@ class _Watch:
         status, cpu_s = self._end()
         printed = b"".join(self.pieces[self.output])
         answer: dict[str, Any] = {"stopped": "", "error": "", "line": None, "steps": []}
-        answer["more"], answer["stopped"] = False, self.stopped or self._reason(status, cpu_s)
+        answer["more"], answer["outcomes"] = False, []
+        answer["stopped"] = self.stopped or self._reason(status, cpu_s)
         if not answer["stopped"]:
             self._take_report(answer)
         try:
@@ -452,7 +470,9 @@ class _Watch:
         try:
             report = json.loads(b"".join(self.pieces[self.report]))
             answer["stopped"] = report.get("refused", "")
-            if not answer["stopped"]:
+            if "outcomes" in report:
+                answer["outcomes"] = report["outcomes"]
+            elif not answer["stopped"]:
                 answer |= {key: report[key] for key in ("error", "line", "steps", "more")}
         except (ValueError, KeyError, TypeError, AttributeError):
             answer["stopped"] = "ends the interpreter before its own end"
