@@ -1,0 +1,605 @@
+"""Functions that generated programs are made of, each with a spot at which it has a twin.
+
+A twin does something else on some inputs: «this|that» in a text is what the two have in that place.
+Neither is the right one: which of them a program has is drawn.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from string import Template
+from typing import Literal
+
+
+class Kind(StrEnum):
+    """Kinds of values that functions take and give."""
+
+    INTS = "ints"
+    WORDS = "words"
+    INT = "int"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFamily:
+    """A function and its twin."""
+
+    name: str
+    takes: Kind
+    gives: Kind
+    text: str
+    """With `$f` for its name, `$g` for that of a function inside of it, `$a` for its argument, `$x`
+    and `$y` for members, `$r` and `$s` for results, `$i` for an index, `$k` for a number from 2 to
+    5, and spots «this|that»."""
+    least: int = 1
+    """Lowest difficulty that has it."""
+    raises: bool = False
+    """True if one of the two may end with an exception where the other does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Names and words of a split."""
+
+    functions: tuple[str, ...]
+    arguments: tuple[str, ...]
+    members: tuple[str, ...]
+    results: tuple[str, ...]
+    indices: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+VOCABULARIES: dict[Literal["train", "held_out"], Vocabulary] = {
+    "train": Vocabulary(
+        functions=("alder", "birch", "cedar", "hazel", "larch", "maple", "rowan", "willow"),
+        arguments=("values", "items", "entries"),
+        members=("value", "item", "entry", "other"),
+        results=("result", "found", "answer", "kept"),
+        indices=("i", "index", "place"),
+        words=(
+            *("banana", "apple", "kettle", "ladder", "pepper", "button", "window", "rabbit"),
+            *("cat", "moon", "noon", "river", "stone", "level", "bottle", "sun", "tent", "radar"),
+        ),
+    ),
+    "held_out": Vocabulary(
+        functions=("amber", "basalt", "coral", "flint", "garnet", "jasper", "opal", "quartz"),
+        arguments=("cells", "marks", "tokens"),
+        members=("cell", "mark", "token", "second"),
+        results=("output", "tally", "chosen", "built"),
+        indices=("j", "position", "spot"),
+        words=(
+            *("carrot", "coffee", "pillow", "tunnel", "copper", "dinner", "garden", "puppet"),
+            *("dog", "star", "civic", "harbour", "cloud", "kayak", "mirror", "fog", "belt", "deed"),
+        ),
+    ),
+}
+"""Of each split; the two share none."""
+
+_SPOT = re.compile(r"«([^«»|]*)\|([^«»|]*)»")
+NUM_NAMES = 2
+LOW_CONSTANT, HIGH_CONSTANT = 2, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """A function and its twin, written out."""
+
+    family: CodeFamily
+    name: str
+    texts: tuple[str, str]
+
+    def spot(self, side: int) -> tuple[str, ...]:
+        """Lines of one of the two that are other lines in its twin."""
+        mine, other = (self.texts[each].split("\n") for each in (side, 1 - side))
+        return tuple(line for line, twin in zip(mine, other, strict=True) if line != twin)
+
+
+def write(rng: random.Random, family: CodeFamily, words: Vocabulary, name: str) -> Twins:
+    """A function of a family under a name, and its twin, with other names and numbers drawn."""
+    names = {
+        "f": name,
+        "g": rng.choice([each for each in words.functions if each != name]) + "_inner",
+        "a": rng.choice(words.arguments),
+        "i": rng.choice(words.indices),
+        "k": str(rng.randint(LOW_CONSTANT, HIGH_CONSTANT)),
+    }
+    names["x"], names["y"] = rng.sample(words.members, 2)
+    names["r"], names["s"] = rng.sample(words.results, 2)
+    text = Template(family.text.strip("\n")).substitute(names)
+    return Twins(family, name, (_SPOT.sub(r"\1", text), _SPOT.sub(r"\2", text)))
+
+
+def offered(difficulty: int, *, raises: bool) -> list[CodeFamily]:
+    """The families of a difficulty, those with an exception or those without."""
+    return [f for f in FAMILIES if f.least <= difficulty and f.raises == raises]
+
+
+def leading_to(
+    rng: random.Random, last: CodeFamily, num: int, among: Sequence[CodeFamily]
+) -> list[CodeFamily]:
+    """`num` families, each of which takes what the one before it gives, and then `last`."""
+    chain = [last]
+    while len(chain) <= num:
+        chain.insert(0, rng.choice([f for f in among if f.gives is chain[0].takes]))
+    return chain
+
+
+FAMILIES: tuple[CodeFamily, ...] = (
+    CodeFamily(
+        "loop_start",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    for $i in range(«0|1», len($a)):
+        $r += $a[$i]
+    return $r
+""",
+    ),
+    CodeFamily(
+        "loop_end",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = []
+    for $i in range(len($a)« - 1|»):
+        $r.append($a[$i] * $k)
+    return $r
+""",
+    ),
+    CodeFamily(
+        "comparison",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    for $x in $a:
+        if $x «>|>=» $k:
+            $r += 1
+    return $r
+""",
+    ),
+    CodeFamily(
+        "slices",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = $a«[$k:]|[-$k:]»
+    return $r + $a[:1]
+""",
+    ),
+    CodeFamily(
+        "letters",
+        Kind.WORDS,
+        Kind.WORDS,
+        """
+def $f($a):
+    $r = []
+    for $x in $a:
+        $r.append($x«[1:]|[:-1]»)
+    return $r
+""",
+    ),
+    CodeFamily(
+        "letter_counts",
+        Kind.WORDS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = []
+    for $x in $a:
+        $r.append($x.count($x[«0|-1»:][:1]) + len($x))
+    return $r
+""",
+    ),
+    CodeFamily(
+        "division",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    for $x in $a:
+        $r += $x «//|%» $k
+    return $r
+""",
+    ),
+    CodeFamily(
+        "running_sums",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = []
+    $s = 0
+    for $x in $a:
+        $s += $x
+        $r.append($s« - $x|»)
+    return $r
+""",
+    ),
+    CodeFamily(
+        "negative_division",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = []
+    for $x in $a:
+        $r.append(«-$x // $k|-($x // $k)»)
+    return $r
+""",
+        least=2,
+    ),
+    CodeFamily(
+        "counts",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $s = {}
+    for $x in $a:
+        $s[$x % $k] = $s.get($x % $k, «0|1») + 1
+    $r = 0
+    for $y in $s:
+        $r += $y * $s[$y]
+    return $r
+""",
+        least=2,
+    ),
+    CodeFamily(
+        "first_or_last",
+        Kind.WORDS,
+        Kind.WORDS,
+        """
+def $f($a):
+    $s = {}
+    for $x in $a:
+        «$s[len($x)] = $x|$s.setdefault(len($x), $x)»
+    return list($s.values())
+""",
+        least=2,
+    ),
+    CodeFamily(
+        "break_or_continue",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    for $x in $a:
+        if $x % $k == 0:
+            «break|continue»
+        $r += $x
+    return $r
+""",
+        least=2,
+    ),
+    CodeFamily(
+        "while_step",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = []
+    $i = 0
+    while $i < len($a):
+        $r.append($a[$i] + $i)
+        $i += «1|2»
+    return $r
+""",
+        least=2,
+    ),
+    CodeFamily(
+        "sorting",
+        Kind.WORDS,
+        Kind.WORDS,
+        """
+def $f($a):
+    $r = sorted($a, key=lambda $x: («len($x), $x|$x, len($x)»))
+    return $r[:-1]
+""",
+        least=2,
+    ),
+    CodeFamily(
+        "aliasing",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = «$a|$a[:]»
+    $r.append($k)
+    return $a + $r
+""",
+        least=3,
+    ),
+    CodeFamily(
+        "recursion_end",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    if len($a) <= «0|1»:
+        return $k
+    return $a[0] - $f($a[1:])
+""",
+        least=3,
+    ),
+    CodeFamily(
+        "recursion_order",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    if not $a:
+        return []
+    return «[$a[0] + $k] + $f($a[1:])|$f($a[1:]) + [$a[0] + $k]»
+""",
+        least=3,
+    ),
+    CodeFamily(
+        "nested_loops",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    for $i in range(len($a)):
+        for $x in $a[$i« + 1|»:]:
+            if ($a[$i] + $x) % $k == 0:
+                $r += 1
+    return $r
+""",
+        least=3,
+    ),
+    CodeFamily(
+        "groups",
+        Kind.WORDS,
+        Kind.INTS,
+        """
+def $f($a):
+    $s = {}
+    for $x in $a:
+        $s.setdefault($x[«:1|-1:»], []).append(len($x))
+    return [sum($r) for $r in $s.values()]
+""",
+        least=3,
+    ),
+    CodeFamily(
+        "removal_while_looping",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    for $x in «$a|$a[:]»:
+        if $x > $k:
+            $a.remove($x)
+    return $a + [len($a)]
+""",
+        least=4,
+    ),
+    CodeFamily(
+        "shared_default",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    def $g($x, $s=«[]|None»):
+        if $s is None:
+            $s = []
+        $s.append($x)
+        return sum($s)
+    return [$g($x) for $x in $a]
+""",
+        least=4,
+    ),
+    CodeFamily(
+        "late_binding",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = []
+    for $x in $a:
+        $r.append(lambda $y=«$k|$x»: $x * $y)
+    return [$s() for $s in $r]
+""",
+        least=4,
+    ),
+    CodeFamily(
+        "shared_rows",
+        Kind.INTS,
+        Kind.INTS,
+        """
+def $f($a):
+    $r = «[[0, 0]] * len($a)|[[0, 0] for $x in $a]»
+    for $i in range(len($a)):
+        $r[$i][$i % 2] += $a[$i]
+    return [$s[0] - $s[1] for $s in $r]
+""",
+        least=4,
+    ),
+    CodeFamily(
+        "spent_iterator",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $s = «iter($a)|list($a)»
+    $r = 0
+    for $x in $s:
+        if $x > $k:
+            break
+        $r += $x
+    return $r * 10 + sum($s)
+""",
+        least=4,
+    ),
+    CodeFamily(
+        "index_past_the_end",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    for $i in range(len($a)« - 1|»):
+        $r += $a[$i] * $a[$i + 1]
+    return $r
+""",
+        raises=True,
+    ),
+    CodeFamily(
+        "empty_pop",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    while len($a) «>|>=» $k % 2:
+        $r += $a.pop()
+    return $r
+""",
+        raises=True,
+    ),
+    CodeFamily(
+        "text_and_number",
+        Kind.WORDS,
+        Kind.WORDS,
+        """
+def $f($a):
+    $r = []
+    for $x in $a:
+        $r.append($x + «str(len($x))|len($x)»)
+    return $r
+""",
+        raises=True,
+    ),
+    CodeFamily(
+        "unpacking",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $x, $y = $a[:«2|3»]
+    return $x * $k - $y
+""",
+        raises=True,
+    ),
+    CodeFamily(
+        "missing_key",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $s = {}
+    for $x in $a:
+        $s[$x % 6] = $x
+    return «$s[$k]|$s.get($k, 0)» + len($s)
+""",
+        least=2,
+        raises=True,
+    ),
+    CodeFamily(
+        "division_by_zero",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = 0
+    for $x in $a:
+        $r += 60 // ($x «-|+» $k)
+    return $r
+""",
+        least=2,
+        raises=True,
+    ),
+    CodeFamily(
+        "missing_member",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    return $a.index(max($a) - min($a) «+|-» $k)
+""",
+        least=2,
+        raises=True,
+    ),
+    CodeFamily(
+        "fixed_tuple",
+        Kind.WORDS,
+        Kind.WORDS,
+        """
+def $f($a):
+    $r = «list|tuple»($a)
+    $r[-1] = $r[0] + $r[-1]
+    return list($r)
+""",
+        least=3,
+        raises=True,
+    ),
+    CodeFamily(
+        "sorted_in_place",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $r = «sorted($a)|$a.sort()»
+    return $r[0] * $k + $a[0]
+""",
+        least=3,
+        raises=True,
+    ),
+    CodeFamily(
+        "endless_recursion",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    def $g($x):
+        if $x == «0|1»:
+            return $k
+        return $g($x - 2) + 1
+    return $g(len($a))
+""",
+        least=3,
+        raises=True,
+    ),
+    CodeFamily(
+        "changed_while_looping",
+        Kind.INTS,
+        Kind.INT,
+        """
+def $f($a):
+    $s = {$x: $x % $k for $x in $a}
+    for $y in «$s|list($s)»:
+        if $s[$y] == 1:
+            del $s[$y]
+    return len($s)
+""",
+        least=4,
+        raises=True,
+    ),
+    CodeFamily(
+        "spent_next",
+        Kind.WORDS,
+        Kind.WORDS,
+        """
+def $f($a):
+    $s = («$x|$x + $x[:1]» for $x in $a if len($x) > $k)
+    $r = [next($s)]
+    while len($r) < 2:
+        $r.append(next($s, "none"))
+    return $r + [max($r, key=len)[$k + 1]]
+""",
+        least=5,
+        raises=True,
+    ),
+)
+"""All families: those without an exception first, each part from the easiest on."""
