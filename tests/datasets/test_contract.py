@@ -14,7 +14,8 @@ from oversight.errors import ConfigError
 from oversight.types import Question
 
 NAMES = registry.names("datasets")
-GENERATED = ("register", "world")
+GENERATED = ("code", "register", "world")
+"""Their `path`, where they have one, may be left empty."""
 FILE = "no/such/file"
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from oversight.datasets.base import load_questions
+from oversight.datasets.code import programs
 from oversight.datasets.world import LEVELS
 from oversight.datasets.world.names import FAMILIES
 
@@ -47,3 +48,23 @@ def test_the_tables_of_families_and_difficulties_are_the_ones_in_use(page):
         low, high = level.num_lines
         assert f"| {difficulty} | {low}–{high} | {level.num_subjects} | " in page
         assert f"| {'shuffled' if level.shuffled else 'by time'} |" in page
+
+
+def test_the_table_of_programs_by_difficulty_is_the_one_in_use(page):
+    for difficulty, level in programs.LEVELS.items():
+        low, high = level.num_items
+        assert f"| {difficulty} | {level.num_before} | {low}–{high} | " in page
+
+
+def test_the_example_of_a_step_runs(page, capsys):
+    (example,) = re.findall(r"```py\n(from oversight\.datasets\.code.*?)```", page, re.DOTALL)
+    exec(example, {})
+    assert capsys.readouterr().out == "True\n"
+
+
+def test_the_example_of_own_programs_loads(page, tmp_path):
+    (example,) = re.findall(r"```json\n(\{\"id\": \"a\", \"program\".*?)```", page, re.DOTALL)
+    file = tmp_path / "programs.jsonl"
+    file.write_text(example, encoding="utf-8")
+    loaded = load_questions(("code", {"path": str(file)}))
+    assert [q.options[q.correct].text for q in loaded.questions] == ["-4", "No, it fails."]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -18,7 +17,7 @@ from oversight.datasets.base import (
     parse_record,
     question_row,
 )
-from oversight.datasets.code.programs import NO, NO_ERROR, PRINTS, RAISES, SOME_ERROR, YES
+from oversight.datasets.code.programs import NO, NO_ERROR, PRINTS, RAISES, YES
 from oversight.datasets.code.sandbox import Limits, Outcome, Sandbox
 from oversight.ids import seed_from
 from oversight.types import Source
@@ -26,6 +25,7 @@ from oversight.types import Source
 WHERE_TO_GET = "Such a file is yours to write: docs/datasets.md says how."
 PASSES_ALL = "Does this program pass all of its tests?"
 MEETS_ALL = "Which of the two programs passes all of the tests?"
+ANY_ERROR = "It ends with an exception."
 WHICH = ("The first program.", "The second program.")
 TESTS, SECOND = "# tests", "# the second program"
 Row: TypeAlias = QuestionRow | BadRow | LeftOut
@@ -39,7 +39,6 @@ class _Line(BaseModel):
     tests: list[str] = Field(default_factory=list)
     other_program: str | None = None
     other_output: str | None = None
-    other_error: str | None = None
     question: str = ""
     title: str = "A Python program"
     split: str = ""
@@ -100,13 +99,11 @@ class _Reading:
         )
 
     def _fields(self, line: _Line) -> dict[str, Any] | LeftOut:
-        given = [key for key in ("other_program", "other_output", "other_error") if _has(line, key)]
-        if len(given) > 1:
-            raise _Unusable(f"{given[0]!r} and {given[1]!r} make two questions: give one of them")
+        if line.other_output is not None and (line.tests or line.other_program is not None):
+            key = "tests" if line.tests else "other_program"
+            raise _Unusable(f"'other_output' and {key!r} make two questions: give one of them")
         if line.other_program is not None:
             return self._about_two(line, line.other_program)
-        if line.tests and given:
-            raise _Unusable(f"'tests' and {given[0]!r} make two questions: give one of them")
         if line.tests:
             source = _with_tests(line.program, line.tests)
             passes = self._passes("the program", line.program, line.tests)
@@ -142,11 +139,7 @@ class _Reading:
 
     def _about_error(self, line: _Line) -> dict[str, Any]:
         outcome = self._run("the program", line.program)
-        other = line.other_error if line.other_error is not None else "Exception"
-        if outcome.error:
-            answers = (SOME_ERROR.format(error=outcome.error), NO_ERROR)
-        else:
-            answers = (NO_ERROR, SOME_ERROR.format(error=other or "Exception"))
+        answers = (ANY_ERROR, NO_ERROR) if outcome.error else (NO_ERROR, ANY_ERROR)
         return {"text": RAISES, "source": line.program, "answers": answers}
 
     def _passes(self, name: str, program: str, tests: list[str]) -> bool:
@@ -170,19 +163,15 @@ class _Reading:
         Raises:
             _Unusable: It was stopped, or does something else each time.
         """
-        first, second = (sandbox.run(program) for sandbox in self.sandboxes)
-        for outcome in (first, second):
-            if outcome.stopped:
-                raise _Unusable(f"{name} {outcome.stopped}")
+        first = self.sandboxes[0].run(program)
+        second = first if first.stopped else self.sandboxes[1].run(program)
+        if second.stopped:
+            raise _Unusable(f"{name} {second.stopped}")
         if (first.output, first.error, first.line) != (second.output, second.error, second.line):
             raise _Unusable(f"{name} does something else each time it runs")
         if "\0" in first.output:
             raise _Unusable(f"{name} prints the character NUL")
         return first
-
-
-def _has(line: _Line, key: str) -> bool:
-    return getattr(line, key) is not None
 
 
 def _with_tests(program: str, tests: list[str]) -> str:

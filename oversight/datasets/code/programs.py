@@ -36,7 +36,7 @@ RAISES = "How does this program end?"
 PASSES = "Does the test on the last line pass?"
 MEETS = "Which of the two functions gives what every test expects?"
 NO_ERROR = "It comes to its end without an error."
-SOME_ERROR = "It ends with a {error}."
+SOME_ERROR = "It ends with {article} {error}."
 YES, NO = "Yes, it passes.", "No, it fails."
 
 
@@ -169,9 +169,7 @@ class Maker:
         among = offered(self.difficulty, raises=False)
         families = leading_to(rng, family, self.level.num_before, among)
         names = rng.sample(words.functions, len(families))
-        twins = [
-            write(rng, each, words, name) for each, name in zip(families, names, strict=True)
-        ]
+        twins = [write(rng, each, words, name) for each, name in zip(families, names, strict=True)]
         before = tuple(rng.choice(each.texts) for each in twins[:-1])
         return Chain(before, tuple(names[:-1]), twins[-1], families[0].takes)
 
@@ -209,7 +207,8 @@ class Maker:
         errors = [outcome.error for outcome in outcomes]
         if any(outcome.stopped for outcome in outcomes) or all(errors) or not any(errors):
             return None
-        error = SOME_ERROR.format(error=next(filter(None, errors)))
+        name = errors[0] or errors[1]
+        error = SOME_ERROR.format(article="an" if name[0] in "AEIOU" else "a", error=name)
         return {
             "text": RAISES,
             "program": programs[shown],
@@ -236,9 +235,7 @@ class Maker:
             "meta": _spot(chain, shown),
         }
 
-    def _about_implementation(
-        self, rng: random.Random, family: CodeFamily
-    ) -> Making:
+    def _about_implementation(self, rng: random.Random, family: CodeFamily) -> Making:
         chain = self._chain(rng, family)
         arguments = [self._argument(rng, chain.takes) for _ in range(self.level.num_tests)]
         calls = ", ".join(chain.call(argument) for argument in arguments)

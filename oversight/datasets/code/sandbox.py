@@ -140,9 +140,9 @@ class Sandbox(Closing):
         if answer is None or len(answer["outcomes"]) != len(unknown):
             return [self.run(program) for program in programs]
         for program, told in zip(unknown, answer["outcomes"], strict=True):
-            known[program] = outcome = Outcome(told["output"], told["error"], told["line"])
-            self._remember(self._key(program, 0), outcome)
-        return [outcome for program in programs if (outcome := known[program]) is not None]
+            made = known[program] = Outcome(told["output"], told["error"], told["line"])
+            self._remember(self._key(program, 0), made)
+        return [found for program in programs if (found := known[program]) is not None]
 
     def close(self) -> None:
         """End the server and what it runs, and remove its folder."""
@@ -153,8 +153,9 @@ class Sandbox(Closing):
             with contextlib.suppress(OSError):
                 os.killpg(server.pid, signal.SIGKILL)
             server.wait()
-            server.stdin.close()
-            server.stdout.close()
+            for pipe in (server.stdin, server.stdout):
+                with contextlib.suppress(OSError):  # what was not sent to a lost server
+                    pipe.close()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None

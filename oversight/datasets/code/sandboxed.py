@@ -118,6 +118,10 @@ EACCES = 13
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER_MODE = 38, 22, 2
 
 
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
+"""Found before programs are listened to, as looking it up is an event as well."""
+
+
 class _Filter(ctypes.Structure):
     """`struct sock_fprog`: a filter of system calls as the kernel takes it."""
 
@@ -142,11 +146,11 @@ def make_filter(machine: str) -> _Filter | None:
     return _Filter(len(steps), code)
 
 
-def install(made: _Filter, prctl: Callable[..., int]) -> bool:
+def install(made: _Filter) -> bool:
     """Put the filter over this process for good; False where the kernel does not take it."""
-    if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+    if _PRCTL is None or _PRCTL(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False
-    return prctl(PR_SET_SECCOMP, FILTER_MODE, ctypes.byref(made), 0, 0) == 0
+    return bool(_PRCTL(PR_SET_SECCOMP, FILTER_MODE, ctypes.byref(made), 0, 0) == 0)
 
 
 # --- the server ---
@@ -164,18 +168,16 @@ class Server:
         for name in MODULES:
             importlib.import_module(name)
         self.filter = make_filter(os.uname().machine)
-        self.prctl = ctypes.CDLL(None).prctl if self.filter is not None else None
-        if self.filter is not None and not self._filter_works():
+        if self.filter is not None and not self._filter_works(self.filter):
             self.filter = None
         gc.collect()
         gc.freeze()  # what is never looked at again is never copied by a fork
 
-    def _filter_works(self) -> bool:
+    def _filter_works(self, made: _Filter) -> bool:
         """Try the filter in a process of its own."""
         pid = os.fork()
         if pid == 0:
-            assert self.filter is not None and self.prctl is not None
-            os._exit(0 if install(self.filter, self.prctl) else 1)
+            os._exit(0 if install(made) else 1)
         return os.waitpid(pid, 0)[1] == 0
 
     def serve(self) -> None:
@@ -226,8 +228,8 @@ class Server:
         raw = io.FileIO(1, "w", closefd=False)
         sys.stdout = io.TextIOWrapper(raw, "utf-8", errors="surrogatepass", newline="\n")
         _listen()
-        if self.filter is not None and self.prctl is not None:
-            install(self.filter, self.prctl)
+        if self.filter is not None:
+            install(self.filter)
         sys.argv = [PROGRAM]
         sys.setrecursionlimit(RECURSION_LIMIT + 10)
         if len(codes) == 1:
