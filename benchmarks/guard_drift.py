@@ -96,6 +96,8 @@ def compare_with_river(given: argparse.Namespace) -> None:
         if kind not in ("share", "number") or given.kind not in name:
             continue
         for label, make in river_detectors().items():
+            if given.detector not in label:
+                continue
             slow = label.startswith("KSWIN")
             calls = given.river_calls // (100 if slow else 1)
             trials = given.trials // (5 if slow else 1)
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--kind", default="")
     parser.add_argument("--river-calls", type=int, default=3_000_000)
+    parser.add_argument("--detector", default="", help="river's of this name alone")
     parser.add_argument("--only-river", action="store_true", help="leave our own out")
     given = parser.parse_args()
     if not given.only_river:

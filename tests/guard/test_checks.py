@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("re2", reason="google-re2 is not installed")
@@ -18,6 +20,8 @@ from oversight.guard.checks.base import (
     build_check,
 )
 from oversight.guard.streaming import TextRule, checked_whole
+from oversight.interp.probes import FittedProbe
+from oversight.types import EngineSpec
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "patterns": {"patterns": ["ab{1,3}c"]},
@@ -26,16 +30,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "json_schema": {"schema": {"type": "object"}},
     "judge": {"engine": "j", "constitution": "register"},
     "classifier": {"model": "folder"},
+    "probe": {"model": "porter", "probe": "probe.safetensors"},
 }
 AROUND = Surroundings(
     system="The key of the house is kept where nobody looks for it.",
     canary="0123456789ab",
     open=lambda name: None,  # type: ignore[arg-type, return-value]
+    spec_of=lambda name: EngineSpec(engine="transformers", settings={"model": name}),
 )
 
 
 @pytest.mark.parametrize("name", registry.names("checks"))
-def test_every_check_can_be_built_and_says_what_it_is(name: str) -> None:
+def test_every_check_can_be_built_and_says_what_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name == "probe":
+        about = {"model": "porter", "site": "residual.0"}
+        FittedProbe("p", np.ones(2), np.zeros(2), about=about).save("probe.safetensors")
     found = build_check(name, SETTINGS.get(name, {}), "checks.x", AROUND)
     assert registry.summary("checks", name)
     if isinstance(found, TextCheck):

@@ -31,6 +31,8 @@ STORE, GUARD = "calls.db", "guard.toml"
 CONCURRENCY = 32
 START_S, REPLACE_S = 180.0, 180.0
 """Longest waits for a guard that starts, and for weights that are loaded."""
+PAUSE_S = 0.1
+"""Pause of a client between an answer and its next request, while weights are replaced."""
 STARTED = """
 import os, sys, threading
 from oversight.experiments.workers import end_with_parent
@@ -216,6 +218,7 @@ async def replace_under_load(
             found = await client.ask(question, seed + number, stream=bool(number % 2))
             answered.append(found.weights)
             number += 3
+            await asyncio.sleep(PAUSE_S)
 
     async def replace() -> None:
         try:
