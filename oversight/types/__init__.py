@@ -62,6 +62,7 @@ from oversight.types.protocols import (
     ScheduledStep,
     Seat,
     Slot,
+    Stance,
     Step,
 )
 from oversight.types.ratings import (
@@ -201,6 +202,7 @@ __all__ = [
     "Slot",
     "SoftAnswer",
     "Source",
+    "Stance",
     "Step",
     "Stored",
     "Task",
