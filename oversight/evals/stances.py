@@ -16,7 +16,7 @@ from oversight.aggregation import Ruling
 from oversight.evals.accuracy import score
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import Arm, Cluster, Observation, labels
-from oversight.text.numbers import Table, points, share
+from oversight.text.numbers import NONE, Table, points, share
 from oversight.types import Belief, Stance, Transcript, Turn, Verdict
 
 
@@ -178,9 +178,9 @@ def stance_table(found: Sequence[CriticWorth]) -> Table:
                 f"{each.num_debates:,}",
                 share(each.critic),
                 share(each.judge_before),
-                points(each.advantage),
+                _points(each.advantage),
                 share(each.judge_after),
-                points(each.gain),
+                _points(each.gain),
                 _share_of(each.after_right),
                 _share_of(each.after_wrong),
                 f"{each.num_unread:,}",
@@ -188,6 +188,10 @@ def stance_table(found: Sequence[CriticWorth]) -> Table:
             for each in found
         ),
     )
+
+
+def _points(estimate: Estimate | None) -> str:
+    return NONE if estimate is None else points(estimate)
 
 
 def _share_of(estimate: Estimate | None) -> str:

@@ -76,7 +76,10 @@ def test_a_protocol_that_never_asks_before_has_no_advantage_to_show(criticised):
     judgment = made.judgments[0].model_copy(update={"trajectory": ()})
     debate = made.debate.model_copy(update={"protocol": unasked})
     asked_once = replace(made, debate=debate, turns=(made.turns[0], turn), judgments=(judgment,))
-    [worth] = build_report([asked_once]).critics
+    report = build_report([asked_once])
+    [worth] = report.critics
+    [table] = [each for each in tables(report) if each.title == "Critics with a free stance"]
+    assert [table.rows[0][place] for place in (3, 4, 6)] == ["–"] * 3
     assert (worth.judge_before, worth.advantage, worth.gain) == (None, None, None)
     assert worth.critic.value == 1.0
 
