@@ -15,6 +15,8 @@ from pydantic import Field, model_validator
 
 from oversight import constitutions
 from oversight.agents._calls import needed
+from oversight.agents._stance import TEMPLATES as OF_STANCE
+from oversight.agents._stance import FreeCritic
 from oversight.agents.prompting import AgentPrompt, AgentPrompts, leading
 from oversight.agents.speaking import (
     PrincipleSettings,
@@ -113,6 +115,7 @@ class Critic:
         self.engine = needed(engine, self.name)
         of_speech = SpeakerPrompts.of(config, "critique", "notes")
         self.of_speech = Speaker(self.name, config, self.engine, {Act.CRITIQUE: of_speech})
+        self.free = FreeCritic(self.name, config, self.engine, of_speech)
         self.of_response = SpeakerPrompts.of(
             config, "response_critique", "response_notes", "response_rules"
         )
@@ -127,6 +130,8 @@ class Critic:
             ProtocolError: The view asks for something else.
             EngineError: The model could not answer.
         """
+        if view.free_stance:
+            return await self.free.act(view)
         if view.options or view.act is not Act.CRITIQUE:
             return await self.of_speech.act(view)
         chosen = self.chosen(view)
@@ -401,6 +406,7 @@ TEMPLATES = AgentPrompts(
             "What {{ principles }} of the two before stands for, where there are any.",
             needed=frozenset({"principles"}),
         ),
+        **OF_STANCE,
         "no_fault": AgentPrompt(
             _NO_FAULT,
             "Added to it where a critic without a fault to find may end the revisions.",

@@ -144,7 +144,7 @@ class Judge:
             view.options,
             listing,
             choice_request(letters, self.choice),
-            _probability_request(letters, self.probability),
+            probability_request(letters, self.probability),
         )
         belief = await self._read(calls, before, asked)
         return Draft(
@@ -238,7 +238,8 @@ def choice_request(listed: tuple[str, ...], template: Template | None = None) ->
     return (template or CHOOSE).render(labels=", ".join(listed[:-1]) + " or " + listed[-1])
 
 
-def _probability_request(listed: tuple[str, ...], template: Template) -> Safe:
+def probability_request(listed: tuple[str, ...], template: Template) -> Safe:
+    """The request for a line with a number for each of the letters."""
     lines = "\n".join(f"Probability of {label}: NN%" for label in listed)
     return template.render(lines=lines)
 

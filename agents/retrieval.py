@@ -4,7 +4,8 @@ Passages of the source are ranked by how much of the question and of the
 option they contain, by TF-IDF weight. Each speech quotes the best ones that
 this seat has not quoted yet; from the second on, passages that speak of what
 the other side quoted come first. As a critic it quotes for the best of the
-other options. Of an open prompt it quotes what fits the prompt, and as a critic
+other options; free to choose its stance, it agrees where the best passage of all fits the option
+defended. Of an open prompt it quotes what fits the prompt, and as a critic
 what the response left out. A baseline on real text, and what runs where no model is at hand.
 
 Placebo (of `NAMES`) is the same in form and says nothing: it names its option and quotes a passage
@@ -22,17 +23,22 @@ from types import SimpleNamespace
 from pydantic import Field
 
 from oversight.agents._passages import PassageIndex, Query, features, index, query
+from oversight.agents._stance import TakenStance, defended_option, stance_of
+from oversight.agents.judging import decide, in_question_order
 from oversight.agents.speaking import check_speech, label_of, own_words
 from oversight.config import Settings
 from oversight.types import (
     Act,
     Agent,
+    Belief,
+    BeliefMethod,
     Draft,
     Engine,
     JudgeKind,
     Quote,
     QuoteStatus,
     Role,
+    Stance,
     Turn,
     View,
 )
@@ -78,14 +84,43 @@ class Retrieval:
             ProtocolError: The view asks for something else.
         """
         check_speech(view, self.name, (Act.SPEAK, Act.RESPOND, Act.REVISE, Act.CRITIQUE))
-        if view.act is Act.CRITIQUE:
+        taken = TakenStance(None, None)
+        if view.free_stance and view.source is not None:
+            taken = stance_of(view, self._belief(view, view.source.text))
+        if taken.stance is Stance.AGREES:
+            text = self._agreement(view)
+        elif view.act is Act.CRITIQUE:
             text = self._critique(view)
         else:
             text = self._response(view) if view.role is Role.RESPONDER else self._speech(view)
         if view.emit is not None:
             view.emit(text)
         unchanged = view.role is Role.RESPONDER and [t.text for t in own_words(view)][-1:] == [text]
-        return Draft(text=text, unchanged=unchanged)
+        return Draft(text=text, unchanged=unchanged, stance=taken.stance, score=taken.probability)
+
+    def _belief(self, view: View, source: str) -> Belief:
+        """The belief in each option by how well the best passage of the source fits it."""
+        wanted = [
+            query(_asked(view), view.options, option, self.config.option_weight)
+            for option in range(len(view.options))
+        ]
+        passages = index(source, self.config.max_quote_words)
+        best = [
+            max((score for score, _ in ranking(passages, each)), default=0.0) for each in wanted
+        ]
+        even = [1.0] * len(best)
+        listing = tuple(range(len(best)))
+        probs = in_question_order(best if sum(best) > 0.0 else even, listing)
+        return decide(probs, BeliefMethod.LEXICAL, "", None)
+
+    def _agreement(self, view: View) -> str:
+        """Agreement with the last speech, with the next best passages for its option."""
+        assert view.source is not None
+        quotes, _ = self._quotes(view, view.source.text, defended_option(view))
+        if not quotes:
+            return "I agree with this speech, and found no further passage."
+        passages = " It also says: ".join(f"<quote>{quote}</quote>" for quote in quotes)
+        return f"I agree with this speech. The source also says: {passages}"
 
     def _response(self, view: View) -> str:
         """A response that quotes the source; a revision adds passages that were not quoted yet."""

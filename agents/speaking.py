@@ -41,6 +41,7 @@ from oversight.types import (
     Sampling,
     Seat,
     Source,
+    Stance,
     Turn,
     Verdict,
     View,
@@ -205,11 +206,14 @@ class Speaker:
                 view.emit(view.argument)
             return Draft(text=view.argument)
         calls = Calls(self.engine, view, self.config.attempts)
-        messages = await self._think(calls, view)
+        return await self.speak(calls, await self.think(calls, view))
+
+    async def speak(self, calls: Calls, messages: tuple[Message, ...]) -> Draft:
+        """The public words that `messages` ask for, as a draft with all that came before."""
         answer = await calls.make(
             Purpose.SPEECH,
             Prompt(messages=messages),
-            self.config.sampling(view, self.engine, Purpose.SPEECH),
+            self.config.sampling(calls.view, self.engine, Purpose.SPEECH),
             live=True,
         )
         return Draft(
@@ -219,7 +223,7 @@ class Speaker:
             prompts=tuple(calls.prompts),
         )
 
-    async def _think(self, calls: Calls, view: View) -> tuple[Message, ...]:
+    async def think(self, calls: Calls, view: View) -> tuple[Message, ...]:
         """The messages that ask for the speech, behind private notes if they are to be written."""
         prompts, facts = self.prompts_for(view), self.facts(view)
         shown = self.demonstrations(view)
@@ -407,14 +411,17 @@ def _turn_part(turn: Turn, orders: Orders) -> str:
     defends = None
     if turn.argues:
         defends = label_of(orders.defended_by(turn.seat), orders.options)
-    attributes = _attributes(turn.seat, turn.role, turn.round, defends)
+    attributes = _attributes(turn.seat, turn.role, turn.round, defends, turn.stance)
     return f"<turn {attributes}>\n{render_quotes(turn.text, turn.quotes)}\n</turn>\n"
 
 
 @lru_cache(maxsize=256)
-def _attributes(seat: Seat, role: Role, round: int, defends: str | None = None) -> str:
+def _attributes(
+    seat: Seat, role: Role, round: int, defends: str | None = None, stance: Stance | None = None
+) -> str:
     attributes = f'speaker="{speaker_name(seat, role)}" round="{round}"'
-    return attributes if defends is None else f'{attributes} defends="{defends}"'
+    attributes += "" if defends is None else f' defends="{defends}"'
+    return attributes if stance is None else f'{attributes} stance="{stance}"'
 
 
 def belief_text(belief: Belief | None, listing: Sequence[int]) -> str:

@@ -351,6 +351,7 @@ def _view(running: RunningDebate, slot: Slot, role: Role, step: ScheduledStep) -
         step.index,
         round=step.round,
         may_end=slot.may_end,
+        free_stance=slot.free_stance,
     )
 
 

@@ -62,6 +62,7 @@ def view_of(
     orders: Orders | None = None,
     round: int,
     may_end: bool = False,
+    free_stance: bool = False,
 ) -> View:
     """The view of `seat` when it acts in a step: all that it may know.
 
@@ -76,6 +77,7 @@ def view_of(
         orders: Another order than the drawn one, in which a judge is shown the debate.
         round: Number of the step's round.
         may_end: The judge may end the debate with this act.
+        free_stance: The critic chooses whether to object or to agree.
     """
     protocol, orders = debate.protocol, orders or debate.orders
     side = debate.orders.defended_by(seat) if seat in protocol.speakers else None
@@ -98,6 +100,7 @@ def view_of(
         argument=None if side is None else question.options[side].argument,
         may_end=may_end,
         history=question.history,
+        free_stance=free_stance,
     )
 
 
@@ -115,12 +118,14 @@ def turn_of(view: View, draft: Draft, question: Question, seconds: float = 0.0) 
         role=view.role,
         act=view.act,
         candidate=view.candidate,
+        score=draft.score if view.free_stance else None,
         text=draft.text,
         reasoning=draft.reasoning,
         quotes=find_quotes(draft.text, question.source) if view.act.is_spoken else (),
         belief=draft.belief,
         ends=draft.ends and view.may_end,
         unchanged=draft.unchanged and view.act in (Act.CRITIQUE, Act.REVISE),
+        stance=draft.stance if view.free_stance else None,
         under=draft.under,
         defects=draft.defects,
         samples=draft.samples,

@@ -127,7 +127,7 @@ class DebateView:
     def _turn(self, turn: Turn) -> RenderableType:
         if turn.belief is not None:
             return Group(Text(f"  Judge after round {turn.round}"), self._belief(turn.belief))
-        verb = VERB_OF_ACT.get(turn.act, "")
+        verb = VERB_OF_ACT.get(turn.act, "") if turn.stance is None else f" {turn.stance}"
         return Panel(
             _marked(turn) if turn.text else Text("(nothing)", style="dim"),
             title=f"{called(self._debate, turn.seat, turn.role)}{verb}, round {turn.round}",

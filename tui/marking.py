@@ -16,7 +16,7 @@ from rich.cells import cell_len, get_character_cell_size, split_graphemes
 from oversight.agents.speaking import label_of, speaker_name
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
-from oversight.types import Act, Debate, QuoteStatus, Role, Seat, Transcript, Turn
+from oversight.types import Act, Debate, QuoteStatus, Role, Seat, Stance, Transcript, Turn
 
 SIGN_OF_STATUS = {
     QuoteStatus.VERIFIED: "✓",
@@ -131,12 +131,19 @@ _SEAT_NAME = re.compile(r"\bdebater\s+([ab])\b", re.IGNORECASE)
 """The names of debaters in prompts: their seats, with the same letters as options."""
 
 
-def heading(transcript: Transcript, seat: Seat, role: Role, act: Act, round: int) -> str:
-    """The speaker, the round and the option defended; the model's name stays hidden."""
+def heading(
+    transcript: Transcript,
+    seat: Seat,
+    role: Role,
+    act: Act,
+    round: int,
+    stance: Stance | None = None,
+) -> str:
+    """The speaker, the stance, the round and the option defended; the model stays hidden."""
     debate = transcript.debate
     parts = [called(debate, seat, role)]
-    if act in VERB_OF_ACT:
-        parts[0] += f" {VERB_OF_ACT[act]}"
+    if stance is not None or act in VERB_OF_ACT:
+        parts[0] += f" {stance or VERB_OF_ACT[act]}"
     parts.append(f"round {round}" if round else "opening")
     if act.argues(role) and seat is not Seat.JUDGE:
         option = debate.orders.defended_by(seat)

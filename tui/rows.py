@@ -64,7 +64,7 @@ def _columns(item: DebateItem, turns: Sequence[Turn]) -> list[Column]:
         columns.append(
             Column(
                 turn.id,
-                heading(item.transcript, turn.seat, turn.role, turn.act, turn.round),
+                heading(item.transcript, turn.seat, turn.role, turn.act, turn.round, turn.stance),
                 f"heading-{turn.seat.value}",
                 body,
                 is_to_read=not item.acts.work.has_said(turn),

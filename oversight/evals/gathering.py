@@ -34,6 +34,7 @@ from oversight.evals.observations import named as named_agent
 from oversight.evals.people import PeopleCounter
 from oversight.evals.principles import PrincipleCounter
 from oversight.evals.properties import BreakdownCounter, Property
+from oversight.evals.stances import StanceCounter
 from oversight.evals.winning import Contest, contents_of, contest_of
 from oversight.ids import text_id
 from oversight.types import PEOPLE, Debate, Feedback, JudgeKind, Role, Task, Transcript, Verdict
@@ -161,7 +162,7 @@ class GatheredDebates:
         self.ends, self.usage, self.own = EndCounter(), UsageCounter(), PromptCounter()
         self.raters, self.people, self.course = RaterCounter(), PeopleCounter(), CourseCounter()
         self.responses, self.answers = ResponseCounter(), AnswerCounter()
-        self.principles = PrincipleCounter()
+        self.principles, self.stances = PrincipleCounter(), StanceCounter()
         self.rated_pairs: list[RatedPair] = []
         self.questions: set[Cluster] = set()
         self.prompts: set[Cluster] = set()
@@ -188,7 +189,10 @@ class GatheredDebates:
             self.answers.add(transcript, group)
             self.principles.add(transcript)
             return
-        ruled = measured_rulings(transcript, rulings(transcript), group)
+        found = rulings(transcript)
+        ruled = measured_rulings(transcript, found, group)
+        for ruling, one in zip(found, ruled, strict=True):
+            self.stances.add(transcript, ruling, one.observation)
         self.num_unjudged += not ruled
         measured = debate_measures(transcript)
         self.course.add(transcript, measured, [one.course for one in ruled], group)
@@ -215,6 +219,7 @@ class GatheredDebates:
         self.usage.update(other.usage)
         self.own.update(other.own)
         self.course.update(other.course)
+        self.stances.update(other.stances)
         self.questions |= other.questions
         self.models |= other.models
         self.seeds |= other.seeds

@@ -100,6 +100,7 @@ from oversight.evals.reliability import (
     panel_words,
     panels_of,
 )
+from oversight.evals.stances import CriticWorth
 from oversight.evals.winning import (
     AgentScoreDifference,
     FeatureEffect,
@@ -205,6 +206,8 @@ class Report:
     """Rounds, judge turns, characters and quotes per debate, by protocol."""
     turn_beliefs: tuple[TurnBelief, ...] = ()
     """Mean belief in the right answer by judge turn, by protocol."""
+    critics: tuple[CriticWorth, ...] = ()
+    """Critics who chose their stance, by arm."""
     win_rates: tuple[WinRate, ...] = ()
     score_differences: tuple[AgentScoreDifference, ...] = ()
     feature_effects: tuple[FeatureEffect, ...] = ()
@@ -410,6 +413,7 @@ def _counted(gathered: GatheredDebates, prices: PriceTable | None) -> Report:
         pairs=gathered.answers.pairs(),
         courses=gathered.course.courses(),
         turn_beliefs=gathered.course.turn_beliefs(),
+        critics=gathered.stances.worths(),
         people=gathered.people.ratings(),
         usage=gathered.usage.counted(prices),
         prompts=gathered.own.counted(),

@@ -24,6 +24,7 @@ from oversight.evals.people import people_table
 from oversight.evals.properties import breakdown_tables
 from oversight.evals.reliability import panel_tables
 from oversight.evals.report import ARMS_FAMILY, FEATURES_FAMILY, RUNS_FAMILY, ArmReport, Report
+from oversight.evals.stances import stance_table
 from oversight.evals.winning import feature_table, score_table, win_table
 from oversight.text.numbers import Table, count, decimal, decimals, interval, percent, points, share
 from oversight.text.terminal import visible
@@ -39,6 +40,7 @@ def tables(report: Report) -> tuple[Table, ...]:
         _accuracy(report),
         course_table(report.courses),
         turn_table(report.turn_beliefs),
+        stance_table(report.critics),
         treatment_table(report.treatments),
         _unread(report),
         _unseen(report),

@@ -113,7 +113,7 @@ def first_judgment(transcript: Transcript) -> Judgment | None:
 def heading(turn: Turn, question: Question, debate: Debate) -> str:
     """Words over a turn: who acts, in which round, and what for."""
     seat = "" if turn.role is Role.JUDGE else f" {turn.seat.value.upper()}"
-    what = f"{turn.role.value.capitalize()}{seat}, {turn.act.value}"
+    what = f"{turn.role.value.capitalize()}{seat}, {turn.stance or turn.act.value}"
     place = f"{what}, round {turn.round}" if turn.round else f"{what}, opening"
     if turn.argues and debate.orders.defends:
         index = debate.orders.defended_by(turn.seat)

@@ -146,6 +146,8 @@ def _check_step(step: Step, where: str) -> None:
             )
         if slot.may_end and slot.act not in (Act.BELIEVE, Act.CRITIQUE):
             raise ProtocolError(f"{where}: may_end goes with act = 'believe' or 'critique'")
+        if slot.free_stance and slot.act is not Act.CRITIQUE:
+            raise ProtocolError(f"{where}: free_stance goes with act = 'critique'; leave it out")
 
 
 def _check_criticism(protocol: OversightProtocol, where: str) -> None:
@@ -180,6 +182,11 @@ def _check_criticism(protocol: OversightProtocol, where: str) -> None:
 def _check_open(protocol: OversightProtocol, where: str) -> None:
     """Refuse speeches and judges in a protocol of open prompts, which have no options."""
     schedule = protocol.schedule()
+    if any(slot.free_stance for step in schedule for slot in step.slots):
+        raise ProtocolError(
+            f"{where}: free_stance is of critics of speeches; a critic of a response to an open "
+            "prompt may find no fault anyway: leave it out (may_end lets it end the revisions)"
+        )
     for slot in (slot for step in schedule for slot in step.slots):
         if slot.act is Act.SPEAK or slot.seat is Seat.JUDGE:
             raise ProtocolError(

@@ -312,6 +312,8 @@ def _turn_notes(turn: Turn) -> Iterator[str]:
         yield "ended the debate"
     if turn.unchanged:
         yield "found no fault" if turn.act is Act.CRITIQUE else "changed nothing"
+    if turn.stance is not None:
+        yield turn.stance.value
     for defect in turn.defects:
         yield f"defect: {defect.value.replace('_', ' ')}"
     if turn.score is not None:

@@ -62,6 +62,7 @@ from oversight.types.protocols import (
     ScheduledStep,
     Seat,
     Slot,
+    Stance,
     Step,
 )
 from oversight.types.ratings import (
@@ -205,6 +206,7 @@ __all__ = [
     "Slot",
     "SoftAnswer",
     "Source",
+    "Stance",
     "Step",
     "Stored",
     "Task",

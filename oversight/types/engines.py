@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from oversight.types.protocols import Act, Orders, Role, Seat
+from oversight.types.protocols import Act, Orders, Role, Seat, Stance
 from oversight.types.ratings import PrinciplesApplied, SoftAnswer, Task
 from oversight.types.samples import (
     Belief,
@@ -233,6 +233,8 @@ class View:
     """Of an open prompt: the chat before it."""
     examples: tuple[str, ...] = ()
     """Of a red team: prompts of the kind that it is to write more of."""
+    free_stance: bool = False
+    """Of a critic of speeches: it chooses whether to object or to agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,8 @@ class Draft:
     unchanged: bool = False
     """A critique that finds no fault; or a revision that finds nothing to change, whose text is
     that of the response before."""
+    stance: Stance | None = None
+    """Of a critique with a free stance, with the probability of the option defended as `score`."""
     under: PrinciplesApplied | None = None
     """The principles that a critique or a revision was asked for by."""
     defects: tuple[Defect, ...] = ()

@@ -76,6 +76,13 @@ class Act(StrEnum):
         return self.answers or self is Act.CRITIQUE
 
 
+class Stance(StrEnum):
+    """The side that a critic takes who is free to choose it."""
+
+    AGREES = "agrees"
+    OBJECTS = "objects"
+
+
 class Slot(Record):
     """One seat's part in a step."""
 
@@ -86,13 +93,16 @@ class Slot(Record):
     may_end: bool = False
     """The judge may end the debate with this belief; a critic of responses ends it with a critique
     that finds no fault."""
+    # Not written down unless it is set: ids of protocols without it stay what they were.
+    free_stance: bool = Field(default=False, exclude_if=operator.not_)
+    """The critic of a speech chooses itself whether to object or to agree."""
 
 
 class Step(Record):
     """Slots that act at the same time and cannot see one another."""
 
     slots: tuple[Slot, ...] = Field(min_length=1)
-    # Not written down unless it is set: ids of protocols without it stay what they were.
+    # As with `Slot.free_stance`.
     once: bool = Field(default=False, exclude_if=operator.not_)
     """Of a round's steps: only in the first round."""
 
@@ -113,7 +123,7 @@ class OversightProtocol(SharedRecord):
     rounds: int = Field(default=0, ge=0, le=100)
     speakers_see_source: bool = True
     judge_sees_source: bool = False
-    # As with `Step.once`: ids of protocols without them stay what they were.
+    # As with `Slot.free_stance`, here and below.
     assistant_sees_source: bool = Field(default=False, exclude_if=operator.not_)
     """True if an assistant of a human judge reads the source."""
     quote_context: int = Field(default=0, ge=0, exclude_if=operator.not_)

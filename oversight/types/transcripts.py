@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.ids import canonical_json, canonical_object, content_id, encoded_id, text_id
-from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
+from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat, Stance
 from oversight.types.ratings import Feedback, PrinciplesApplied
 from oversight.types.samples import (
     FREE_JSON,
@@ -180,7 +180,8 @@ class Turn(Record):
     """False for a best-of-N sibling that was not picked: kept, never part of the transcript."""
     score: float | None = None
     """The chooser's probability of the speaker's option after this candidate; of a response, how
-    good the chooser finds it, from 0 to 1."""
+    good the chooser finds it, from 0 to 1. Of a critique with a free stance, the critic's own
+    probability that the option defended is right."""
     text: str = ""
     reasoning: str = ""
     """Private: never shown to the other side or the judge."""
@@ -191,6 +192,8 @@ class Turn(Record):
     unchanged: bool = Field(default=False, exclude_if=operator.not_)
     """A critique that found no fault; or a revision that found nothing to change: its text is that
     of the response before it."""
+    stance: Stance | None = Field(default=None, exclude_if=is_none)
+    """Of a critique with a free stance; None where the critic's answer could not be read."""
     under: PrinciplesApplied | None = Field(default=None, exclude_if=is_none)
     """Of a critique or its revision: the principles that it was asked for by."""
     defects: tuple[Defect, ...] = Field(default=(), exclude_if=operator.not_)

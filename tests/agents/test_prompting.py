@@ -75,11 +75,15 @@ def test_every_template_can_be_replaced_and_is_then_what_the_model_reads(
         rated.append(replace(pair, rating=replace(pair.rating, under=rules)))
     criticised = responder_view(Act.REVISE)
     by = [turn.model_copy(update={"under": under}) for turn in criticised.turns]
+    free = critic_view(free_stance=True)
+    other_way = free.orders.model_copy(update={"options": free.orders.options[::-1]})
     views = {
         "debater": [make_view()],
         "consultant": [make_view(role=Role.CONSULTANT), reviser_view()],
         "critic": [
             critic_view(),
+            free,
+            replace(free, orders=other_way),
             responder_view(Act.CRITIQUE, seat=Seat.B, role=Role.CRITIC, may_end=True),
         ],
         "responder": [criticised, replace(criticised, turns=tuple(by))],
@@ -100,10 +104,12 @@ def test_every_template_can_be_replaced_and_is_then_what_the_model_reads(
     }.get(name, [{}])
     if name.startswith("assistant_"):
         more = [{"kinds": [each.value for each in Help]}]
+    # A critic objects or agrees by a belief of its own, which has to be one.
+    answer = "Probability of A: 80%\nProbability of B: 20%" if name == "critic" else "A"
     sent = ""
     for settings in more:
         for choices in (False, True):
-            engine = noting("A", choices=choices)
+            engine = noting(answer, choices=choices)
             spec = AgentSpec(agent=name, settings={**settings, "prompts": marked(declared(name))})
             agent = build_agent(spec, engine)
             for view in views:
