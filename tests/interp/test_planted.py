@@ -118,7 +118,7 @@ def test_the_estimate_is_the_limit_of_small_patches() -> None:
             gaps.append(float(logits[5] - logits[9]))
         slope = (gaps[0] - gaps[1]) / (2 * small)
         whole_gap = estimated.clean - estimated.corrupted
-        assert estimated.effects[place] == pytest.approx(slope / whole_gap, abs=1e-5)
+        assert estimated.effects[place] == pytest.approx(slope / whole_gap, rel=2e-3)
 
 
 def test_rows_that_cannot_be_patched_are_refused() -> None:
