@@ -88,7 +88,7 @@ def test_a_stream_that_is_no_sum_is_refused() -> None:
 
 
 def test_the_estimate_is_the_limit_of_small_patches() -> None:
-    """A thousandth of the way from the corrupted state to the clean one moves the answer so."""
+    """A hundredth of the way from the corrupted state to the clean one moves the answer so."""
     reader = SiteReader(make_lm().double())
     assert reader.policy is not None
     clean = np.random.default_rng(0).integers(2, 97, 10)
@@ -103,7 +103,7 @@ def test_the_estimate_is_the_limit_of_small_patches() -> None:
     real = activation_patching(reader, clean, corrupted, 5, 9, [*places, whole])
     assert real.effects[whole] == pytest.approx(1.0, abs=1e-6)
     estimated = attribution_patching(reader, clean, corrupted, 5, 9, places)
-    small = 1e-3
+    small = 1e-2
     for place in places:
         one, other = reader.policy.read_sites([clean, corrupted], [place.site])
         at = list(range(10)) if place.positions is None else place.positions
@@ -118,7 +118,7 @@ def test_the_estimate_is_the_limit_of_small_patches() -> None:
             gaps.append(float(logits[5] - logits[9]))
         slope = (gaps[0] - gaps[1]) / (2 * small)
         whole_gap = estimated.clean - estimated.corrupted
-        assert estimated.effects[place] == pytest.approx(slope / whole_gap, rel=2e-3)
+        assert estimated.effects[place] == pytest.approx(slope / whole_gap, rel=1e-2)
 
 
 def test_rows_that_cannot_be_patched_are_refused() -> None:
