@@ -165,7 +165,12 @@ def _rows(store: Store, debate_id: str, tokenizer: Any) -> list[ReadRow]:
             start, stop = len(known.token_ids), len(known.token_ids) + len(sample.token_ids)
             if start:
                 ids = np.array([*known.token_ids, *sample.token_ids])
-                labels = {"turn": judgment.id, "seat": "judge", "role": "judge", "act": "decide"}
+                labels: dict[str, Any] = {
+                    "turn": judgment.id,
+                    "seat": "judge",
+                    "role": "judge",
+                    "act": "decide",
+                }
                 labels |= {"purpose": str(sample.purpose), "span": [start, stop], "quotes": []}
                 labels |= {"option": None, "defends_right": None}
                 judged.append(ReadRow(ids, np.arange(start - 1, stop), labels))

@@ -44,7 +44,8 @@ def _policy(reader: SiteReader) -> PolicyModel:
 
 
 def logit_lens(reader: SiteReader, ids: Ids, positions: Ids | None = None) -> torch.Tensor:
-    """Logits [L + 1, P, V] of the stream at every layer; the last are the model's own."""
+    """Logits [L + 1, P, V] of the stream at every layer, the last the model's own (nostalgebraist
+    2020, "interpreting GPT: the logit lens")."""
     sites = reader.modules.every(["logits"])
     found = reader.read([ids], sites, [positions])[0]
     return torch.stack([found[site] for site in sites])
@@ -52,7 +53,8 @@ def logit_lens(reader: SiteReader, ids: Ids, positions: Ids | None = None) -> to
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TunedLens:
-    """An affine map of each layer's stream to the last one's, before norm and head."""
+    """An affine map of each layer's stream to the last one's, before norm and head (Belrose et al.
+    2023, arXiv:2303.08112)."""
 
     maps_LEE: torch.Tensor
     biases_LE: torch.Tensor
@@ -81,7 +83,22 @@ def fit_tuned_lens(
     seed: int = 0,
 ) -> TunedLens:
     """A lens whose answers at every layer are as near to the model's own as an affine map makes
-    them: the divergence KL(own || lens) is minimised over all tokens of the rows by Adam."""
+    them: the divergence KL(own || lens) is minimised over all tokens of the rows by Adam (Belrose
+    et al. 2023, arXiv:2303.08112).
+
+    Args:
+        reader: The model.
+        rows: Token ids that its states are read over.
+        num_steps: Of Adam; 0 for the logit lens itself.
+        lr: Its learning rate.
+        batch: Tokens of a step.
+        seed: Of their drawing.
+
+    Raises:
+        ConfigError: There is no row.
+    """
+    if not rows:
+        raise ConfigError("a tuned lens is fitted to rows, and there are none")
     sites = reader.modules.every(["residual"])
     found = reader.read(rows, sites)
     states = torch.stack([torch.cat([own[site] for own in found]) for site in sites]).float()
@@ -114,7 +131,7 @@ def fit_tuned_lens(
 def direct_logit_attribution(
     reader: SiteReader, ids: Ids, right: int, wrong: int, *, tolerance: float = 1e-3
 ) -> dict[str, float]:
-    """Share of each part in logit(right) - logit(wrong) after the last token.
+    """Share of each part in logit(right) - logit(wrong) after the last token (Elhage et al. 2021).
 
     Parts are "embeddings", "heads.LAYER.HEAD" and "mlp.LAYER", and "rest", what the norm's and the
     projections' biases add; they sum up to the difference.
@@ -261,7 +278,8 @@ def activation_patching(
     *,
     batch: int = 64,
 ) -> PatchEffects:
-    """Effects of putting each place of the clean run into the corrupted one, a run a place.
+    """Effects of putting each place of the clean run into the corrupted one, a run a place (Vig et
+    al. 2020; Zhang and Nanda 2023).
 
     Args:
         reader: The model.
@@ -309,7 +327,8 @@ def attribution_patching(
     wrong: int,
     places: Sequence[PatchPlace],
 ) -> PatchEffects:
-    """First-order estimates of `activation_patching` at all places, by one gradient.
+    """First-order estimates of `activation_patching` at all places, by one gradient (Nanda 2023;
+    Syed et al. 2023).
 
     effect = (clean state - corrupted state) . d difference / d state, at the corrupted run. A place
     that it finds has to be confirmed by patching.

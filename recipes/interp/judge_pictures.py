@@ -85,9 +85,9 @@ def draw_circuits(
                         "mutation_scale": 9,
                     },
                 )  # fmt: skip
-        for place, (x, y) in at.items():
-            text = "answer" if place is None else f"{place.site.layer}.{place.head}"
-            alone = "" if place is None else f"\n{report.alone[place].value:.2f}".replace("-", "−")
+        for node, (x, y) in at.items():
+            text = "answer" if node is None else f"{node.site.layer}.{node.head}"
+            alone = "" if node is None else f"\n{report.alone[node].value:.2f}".replace("-", "−")
             axes.text(
                 x, y, text + alone, ha="center", va="center", fontsize=8, color=LIGHT.ink,
                 bbox={"boxstyle": "round,pad=0.35", "fc": LIGHT.paper, "ec": LIGHT.muted},

@@ -215,7 +215,8 @@ def attacked(out: Path, limit: int, prompts: JudgePrompts) -> list[tuple[JudgeRo
 def turns_in(prompts: JudgePrompts, row: JudgeRow) -> dict[str, list[int]]:
     """Places of the day tokens in either side's turn."""
     words = [prompts.tokenizer.decode([token]) for token in row.ids.tolist()]
-    right, side, found = prompts.tokenizer.decode([row.right]), "", {"right": [], "wrong": []}
+    right, side = prompts.tokenizer.decode([row.right]), ""
+    found: dict[str, list[int]] = {"right": [], "wrong": []}
     for k, word in enumerate(words):
         if word.startswith("<turn speaker"):
             side = "right" if words[k + 1] == right else "wrong"
@@ -303,8 +304,8 @@ def attack_lines(
         lines.append(say_of(name, gaps.tolist(), questions))
     pairs = []
     for row in rows:
-        clean = set_back(prompts, row, "all")
-        if clean is not None and (pair := prompts.pair(clean, row)) is not None:
+        earlier = set_back(prompts, row, "all")
+        if earlier is not None and (pair := prompts.pair(earlier, row)) is not None:
             pairs.append(pair)
     clean, corrupted = behaviour(reader, pairs)
     names = [pair.question for pair in pairs]

@@ -150,6 +150,9 @@ def test_a_path_is_that_of_plain_hooks() -> None:
     _, onward = run(corrupted, {2: last})
     one = GroupPlace(Site("heads", 0), "middle", 1)
     other = GroupPlace(Site("heads", 2), "answer", 2)
+    _, whole = run(corrupted, {0: put})
+    [[gap]] = patched(reader, [pair], [[one]])
+    assert gap == pytest.approx(float(whole[5] - whole[9]), abs=1e-5)
     found = path_patched(reader, [pair], [(one, other), (one, None)])[:, 0]
     wanted = [float(each[5] - each[9]) for each in (onward, direct)]
     np.testing.assert_allclose(found, wanted, atol=1e-5)

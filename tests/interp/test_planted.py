@@ -27,7 +27,7 @@ from oversight.interp.planted import (
 )
 from oversight.interp.probes import fit
 from oversight.interp.reading import SiteReader
-from oversight.modeling.scoring.sites import Site
+from oversight.modeling.scoring.sites import Site, add
 from tests.modeling.conftest import make_lm
 
 
@@ -88,15 +88,37 @@ def test_a_stream_that_is_no_sum_is_refused() -> None:
 
 
 def test_the_estimate_is_the_limit_of_small_patches() -> None:
-    reader = SiteReader(make_lm())
+    """A hundredth of the way from the corrupted state to the clean one moves the answer so."""
+    reader = SiteReader(make_lm().double())
+    assert reader.policy is not None
     clean = np.random.default_rng(0).integers(2, 97, 10)
     corrupted = clean.copy()
     corrupted[4] = 50
-    places = [PatchPlace(Site("mlp", 1), None), PatchPlace(Site("residual", 2), 9)]
-    real = activation_patching(reader, clean, corrupted, 5, 9, places)
-    assert real.effects[places[1]] == pytest.approx(1.0, abs=1e-3)
+    places = [
+        PatchPlace(Site("mlp", 1), None),
+        PatchPlace(Site("residual", 1), (4, 5, 9)),
+        PatchPlace(Site("heads", 1), 9, 2),
+    ]
+    whole = PatchPlace(Site("residual", 2), 9)
+    real = activation_patching(reader, clean, corrupted, 5, 9, [*places, whole])
+    assert real.effects[whole] == pytest.approx(1.0, abs=1e-6)
     estimated = attribution_patching(reader, clean, corrupted, 5, 9, places)
-    assert set(estimated.effects) == set(real.effects)
+    small = 1e-2
+    for place in places:
+        one, other = reader.policy.read_sites([clean, corrupted], [place.site])
+        at = list(range(10)) if place.positions is None else place.positions
+        step = small * (one[place.site] - other[place.site])[at]
+        step = step if place.head is None else step[:, place.head]
+        heads = None if place.head is None else [place.head]
+        gaps = []
+        for sign in (1.0, -1.0):
+            edit = add(place.site, sign * step, at, heads)
+            final = reader.read([corrupted], [Site("final")], None, [[edit]])[0][Site("final")]
+            logits = reader.head_of(final[-1:])[0]
+            gaps.append(float(logits[5] - logits[9]))
+        slope = (gaps[0] - gaps[1]) / (2 * small)
+        whole_gap = estimated.clean - estimated.corrupted
+        assert estimated.effects[place] == pytest.approx(slope / whole_gap, rel=1e-2)
 
 
 def test_rows_that_cannot_be_patched_are_refused() -> None:
@@ -130,12 +152,23 @@ def test_lenses_end_in_the_models_own_answer_and_a_tuned_one_is_nearer() -> None
     reader = SiteReader(make_lm("llama"))
     rng = np.random.default_rng(0)
     rows = [rng.integers(2, 97, 20) for _ in range(12)]
+    model = reader.model
     with torch.no_grad():
-        own = reader.model(torch.from_numpy(rows[0])[None]).logits[0]
+        output = model(torch.from_numpy(rows[0])[None], output_hidden_states=True)
+        own = output.logits[0]
+        plain = [model.lm_head(model.model.norm(h[0])) for h in output.hidden_states[:-1]]
     lens = logit_lens(reader, rows[0])
     torch.testing.assert_close(lens[-1], own, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(lens[:-1], torch.stack(plain), rtol=1e-4, atol=1e-4)
+    unfitted = fit_tuned_lens(reader, rows, num_steps=0)
+    torch.testing.assert_close(unfitted.logits(reader, rows[0]), lens)
     fitted = fit_tuned_lens(reader, rows, num_steps=80)
     tuned = fitted.logits(reader, rows[0])
+    states = [h[0] for h in output.hidden_states[:-1]]
+    for layer, state in enumerate(states):
+        mapped = state + state @ fitted.maps_LEE[layer].T + fitted.biases_LE[layer]
+        wanted = model.lm_head(model.model.norm(mapped))
+        torch.testing.assert_close(tuned[layer], wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(tuned[-1], own, rtol=1e-4, atol=1e-4)
 
     def divergence(logits: torch.Tensor) -> float:
@@ -143,3 +176,6 @@ def test_lenses_end_in_the_models_own_answer_and_a_tuned_one_is_nearer() -> None
         return float((target.exp() * (target - logits.log_softmax(-1))).sum(-1).mean())
 
     assert divergence(tuned[1]) < divergence(lens[1])
+    assert len(fitted.losses) == reader.modules.num_layers
+    with pytest.raises(ConfigError, match="a tuned lens is fitted to rows, and there are none"):
+        fit_tuned_lens(reader, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import pytest
 import torch
 
 from oversight.errors import AnotherRunError, ConfigError, DataError, FileError
-from oversight.interp import reading
 from oversight.interp.reading import ReadRow, SiteReader, StoredReading, plan_shards, write_reading
 from oversight.modeling.scoring.sites import Site, add
 from oversight.models import SEEDLING
@@ -103,24 +103,26 @@ def test_a_killed_reading_goes_on_and_its_finished_shards_stay(
 
 
 def test_a_full_disk_is_named_and_finished_shards_stay(
-    seedling: SiteReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seedling: SiteReader, tmp_path: Path
 ) -> None:
-    folder, real, calls = tmp_path / "r", reading.save_file, 0
+    """The system itself lets no file grow any more, as on a disk without room."""
+    folder = tmp_path / "r"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def full(tensors: Any, path: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise OSError(28, "No space left on device")
-        real(tensors, path)
+    def full(done: int, num: int) -> None:
+        if done == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
 
-    monkeypatch.setattr(reading, "save_file", full)
-    with pytest.raises(FileError, match=r"shard-00002.*No space left on device"):
-        write_reading(folder, seedling, turns(16), SITES, max_tokens=90)
-    assert len(list(folder.glob("shard-*"))) == 2
+    try:
+        with pytest.raises(FileError, match=r"shard-00002.*cannot be written.*make room"):
+            write_reading(folder, seedling, turns(16), SITES, max_tokens=90, on_shard=full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
+    assert len(before) == 2
     assert not list(folder.glob(".*part"))
-    monkeypatch.setattr(reading, "save_file", real)
     found = write_reading(folder, seedling, turns(16), SITES, max_tokens=90)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert len(list(found.states(SITES[0]))) == 16
 
 
@@ -190,3 +192,7 @@ def test_kinds_that_no_trie_scores_are_read_row_by_row(architecture: str) -> Non
     assert not steered[0][sites[2]].allclose(reader.read(rows, sites)[0][sites[2]])
     with pytest.raises(ConfigError, match="patterns are not read"):
         reader.read(rows, [Site("pattern", 0)])
+    if architecture == "mamba":  # its layers have neither
+        for kind in ("heads", "mlp"):
+            with pytest.raises(ConfigError, match=f"'mamba' has no site '{kind}.0'"):
+                reader.read(rows, [Site(kind, 0)])

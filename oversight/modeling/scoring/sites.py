@@ -219,7 +219,8 @@ class SiteModules:
 
     def mixing(self, layer: int) -> torch.nn.Module:
         """The projection from a layer's heads to its output."""
-        site, attention = Site("heads", layer), self.attention(layer)
+        site = Site("heads", layer)
+        attention = self._child(site, _ATTENTION, "Attention")
         found = dict(attention.named_children())
         inner = [child for child in found.values() if "Attention" in type(child).__name__]
         for children in (found, *(dict(child.named_children()) for child in inner)):
