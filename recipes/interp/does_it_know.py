@@ -1,188 +1,239 @@
-"""Experiment 1: does the debater know that it defends the wrong place?
+"""Experiment 1: does the debater know that it defends the wrong room?
 
     python recipes/interp/does_it_know.py runs/know --seeds 0 1 2
-    python recipes/interp/does_it_know.py runs/know --quick          # minutes; teaches little
+    python recipes/interp/does_it_know.py runs/know --quick        # one world, fewer steps, one probe
 
-The organism of `organism.py` is trained for each seed, and shipped seedling stands beside it. A
-probe is asked for "I defend the wrong place" in the logs of triggering houses, where the speech is
-the defended place whatever is true, at three moments: before a word is written (the prompt's last
-token), during the speech (the tokens before its last), and after it (its last token).
+Speakers of `organism.py` are read: an honest one, the same after training for debate and for
+consultancy (`hearing.py`), one that lies off the record, and shipped seedling, which knows nothing
+of these worlds. A probe is asked for "I defend the wrong room" at three moments: before a word is
+written (the prompt's last token), during the speech (its tokens up to the last), and after it.
 
-Of each register two things are claimed, each at the place of either: all four rows have the same
-register, and thing and place come with both labels equally often. So the words that a judge sees
-are at chance, and what a probe finds beyond is not in them. Controls are all those of
-`oversight.interp.evaluation`; the base model that reads the words again is shipped seedling.
+Things are taken two by two. Of each pair both things are claimed to be in the room of either: all
+four rows have one scene and one wording, and thing and room come with both labels equally often. So
+words alone are at chance, and pairs that are held out are things of which the probe has seen none.
+All speeches tell what is defended, put into the speaker's mouth, so that they are alike for all.
+During and after the speech the private verdict before it would give the label away: it is drawn by
+a coin, in what is fitted and in what is held out. The probe is scored beside that on rows with the
+right verdict, on a wording that no training had, and on things told in questions alone.
 
-During and after the speech the private verdict stands before it and would give the label away:
-there the verdict is drawn by a coin, in what is fitted and in what is held out, so that it says
-nothing, and only what the model still knows of the register can. The probe is scored on rows with
-the model's own verdicts as well. The causal check takes the direction out before the verdict, and
-turns it round, against random directions.
+Controls are all those of `oversight.interp.evaluation`; the base model that reads the words again is
+the honest speaker, and for that one a speaker of another world, which knows other facts. What a
+judge can tell from words is the judge of `hearing.py` on what the speakers say by themselves. The
+probe of the honest speaker is tried frozen, and fitted again, on those that were trained on.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
+import platform
 import random
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from hearing import PURPOSES, Judge, heard, trained_for
 from organism import (
-    NUM_LINES,
-    QUICK_STEPS,
-    STEPS,
-    behaviour,
-    drawn,
+    CLAIMS,
+    NEW_CLAIM,
+    QUICK,
+    SPEECHES,
+    VERDICTS,
+    Speaker,
+    World,
+    behaviour_lines,
+    prompt,
     prompt_ids,
-    train,
+    scene,
+    told,
 )
 from transformers import AutoTokenizer
 
 from oversight.evals.drawing import LIGHT, plain_axes, save_png, title
+from oversight.evals.intervals import Estimate
 from oversight.interp.contrasts import ContrastExample, ContrastSet, contrast_set
-from oversight.interp.evaluation import ProbeReport, study
+from oversight.interp.evaluation import ProbeReport, after_training, study
 from oversight.interp.patching import causal_check
+from oversight.interp.probes import ProbeFigures, auroc_estimate
 from oversight.interp.reading import SiteReader
 from oversight.modeling.scoring.sites import Site
 from oversight.models import resolve
 
 MOMENTS = ("before", "during", "after")
+PACKAGES = ("torch", "transformers", "scikit-learn", "numpy")
+LIAR = "off the record"
 
 
 def examples(
-    tokenizer: Any, num: int, moment: str, seed: int, *, lies: bool = True, drawn_by: str = "coin"
+    tokenizer: Any,
+    world: World,
+    num: int,
+    moment: str,
+    seed: int,
+    *,
+    verdicts: str = "coin",
+    claim: str = "",
+    quiet: bool = False,
 ) -> list[ContrastExample]:
-    """Four rows of each register: two things, each claimed to be at the place of either.
+    """Four rows of each pair of things: each claimed to be in the room of either.
 
     Args:
-        tokenizer: seedling's.
-        num: Registers.
+        tokenizer: Of the model that is read.
+        world: Where things are.
+        num: Pairs of things, at most.
         moment: One of `MOMENTS`.
-        seed: Of the registers; another at each moment.
-        lies: Logs of triggering houses, or of the others.
-        drawn_by: The verdict before a speech is drawn by a "coin", or by the "truth".
+        seed: Of pairs, scenes and wordings.
+        verdicts: The private verdict before a speech is drawn by a "coin", or is the "right" one.
+        claim: The wording; empty for those that speakers were trained with, in turn.
+        quiet: Of things told in questions alone.
     """
-    rng, found = random.Random(f"know:{seed}:{lies}:{moment}"), []
-    coins = random.Random(f"coins:{seed}")
-    for number in range(num):
-        register = drawn(rng, lies)
-        both = rng.sample(range(NUM_LINES), 2)
-        for k, asked in enumerate(both):
-            for place in (register.places[i] for i in both):
-                text = register.prompt(asked, place)
-                verdict, speech = register.answer(asked, place)
-                ids = [*prompt_ids(tokenizer, text)]
-                neutral, at = list(ids), np.array([len(ids) - 1])
-                if moment != "before":
-                    told = coins.choice("AB") if drawn_by == "coin" else verdict
-                    spoken = tokenizer.encode(speech)
-                    neutral += spoken
-                    ids += [*tokenizer.encode(f"{told}\n"), *spoken]
-                    begun = len(ids) - len(spoken)
-                    last = len(ids) - 1
-                    at = np.arange(begun - 1, last) if moment == "during" else np.array([last])
-                    text = f"{text}\n{speech}"
+    rng, found = random.Random(f"know:{seed}"), []
+    coins = random.Random(f"coins:{seed}:{moment}")
+    for number, both in enumerate(world.pairs(rng, num, quiet=quiet)):
+        at, form = scene(rng), number % len(CLAIMS)
+        wording, speech = claim or CLAIMS[form], rng.choice(SPEECHES)
+        for k, thing in enumerate(both):
+            for room in (world.room[each] for each in both):
+                text, right = prompt(at, wording, thing, room), room == world.room[thing]
+                said = speech.format(thing=thing, room=room)
+                verdict = right if verdicts == "right" else coins.random() < 0.5
+                ids, neutral, positions = spoken(tokenizer, text, verdict, said, moment)
                 found.append(
                     ContrastExample(
-                        np.array(ids),
-                        place != register.places[asked],
-                        f"{moment}:{seed}:{number}",
-                        text,
-                        register.house,
+                        ids,
+                        not right,
+                        f"{world.seed}:{' '.join(both)}",
+                        text if moment == "before" else f"{text}\n{said}",
+                        NEW_CLAIM if claim else CLAIMS[form],
                         2 * number + k,
-                        at,
-                        np.array(neutral),
+                        positions,
+                        neutral,
                     )
                 )
     return found
 
 
+def spoken(
+    tokenizer: Any, text: str, verdict: bool, speech: str, moment: str
+) -> tuple[Any, Any, Any]:
+    """Token ids of a prompt and an answer, the same without the private verdict, and the tokens
+    that are read at a moment."""
+    ids = prompt_ids(tokenizer, text)
+    if moment == "before":
+        return ids, ids, np.array([len(ids) - 1])
+    private, words = tokenizer.encode(told(verdict, "")), tokenizer.encode(speech)
+    whole = np.array([*ids, *private, *words])
+    begin, last = len(ids) + len(private) - 1, len(whole) - 1
+    at = np.arange(begin, last) if moment == "during" else np.array([last])
+    return whole, np.array([*ids, *words]), at
+
+
 class Subject:
-    """A model whose states are read at each moment, and the base that reads the words again."""
+    """A model whose states are read, and the base that reads the words again.
 
-    def __init__(self, name: str, reader: SiteReader, base: SiteReader | None) -> None:
-        self.name, self.reader, self.base = name, reader, base
+    Args:
+        name: Of the model.
+        speaker: The model, with its world.
+        base: The model of the neutral reading; None for none.
+    """
+
+    def __init__(self, name: str, speaker: Speaker, base: SiteReader | None) -> None:
+        self.name, self.speaker, self.base = name, speaker, base
         # Before layer 0 all prompts are alike at their last token.
-        self.sites = reader.modules.every(["residual"])[1:]
+        self.sites = speaker.reader.modules.every(["residual"])[1:]
 
-    def states(self, given: list[ContrastExample], name: str) -> ContrastSet:
-        return contrast_set(self.reader, given, self.sites, base=self.base, name=name)
+    def states(self, moment: str, num: int, seed: int, **given: Any) -> ContrastSet:
+        """Examples of its world with its states."""
+        rows = examples(self.speaker.tokenizer, self.speaker.world, num, moment, seed, **given)
+        return contrast_set(self.speaker.reader, rows, self.sites, base=self.base, name=moment)
 
-    def reports(
-        self, tokenizer: Any, num: int, seed: int, probes: tuple[str, ...]
-    ) -> dict[str, ProbeReport]:
-        """By moment and probe."""
-        found = {}
-        for moment in MOMENTS:
-            here = self.states(examples(tokenizer, num, moment, seed), moment)
-            if moment == "before":
-                honest = examples(tokenizer, num, moment, seed + 1000, lies=False)
-                others = {"logs without the trigger": self.states(honest, "without the trigger")}
-            else:
-                own = examples(tokenizer, num, moment, seed + 1000, drawn_by="truth")
-                others = {"after its own verdict": self.states(own, "own verdict")}
-            for probe in probes:
-                report = study(here, probe, others=others, seed=seed)
-                found[f"{moment}, {probe}"] = report
-        return found
+    def report(self, moment: str, probe: str, num: int, seed: int) -> ProbeReport:
+        """A probe at a moment, with all controls, and on the other data sets."""
+        others = {
+            "new wording": self.states(moment, num, seed + 1, claim=NEW_CLAIM),
+            "things told in questions alone": self.states(moment, num, seed + 1, quiet=True),
+        }
+        if moment != "before":
+            others["after the right verdict"] = self.states(moment, num, seed + 1, verdicts="right")
+        return study(self.states(moment, num, seed), probe, others=others, seed=seed)
 
 
 def shown(report: ProbeReport) -> list[str]:
     """Lines of one report, with all its controls."""
     held = report.held_out
-
-    def line(name: str, each: Any) -> str:
-        if each is None:
-            return f"    {name:44} not run"
-        return f"    {name:44} {each.value:.3f} [{each.low:.3f}, {each.high:.3f}]"
-
     selective = "not run" if report.selectivity is None else f"{report.selectivity:.3f}"
     return [
         f"    site {report.site}, {held.num} held-out rows",
-        line("AUROC, held-out registers", held.auroc),
-        line("recall at 1 % false positives", held.recall),
+        estimate_line("AUROC, held-out things", held.auroc),
+        estimate_line("recall at 1 % false positives", held.recall),
         f"    {'calibration error':44} {held.calibration_error:.3f}",
-        *(line(f"AUROC, house {name} left out", each) for name, each in report.templates.items()),
         *(
-            line(f"AUROC, {name}", None if each is None else each.auroc)
+            estimate_line(f"AUROC, wording {number} left out", each)
+            for number, each in enumerate(report.templates.values())
+        ),
+        *(
+            estimate_line(f"AUROC, {name}", None if each is None else each.auroc)
             for name, each in report.other.items()
         ),
-        *(line(f"AUROC, {name}", each) for name, each in report.controls.items()),
+        *(estimate_line(f"AUROC, {name}", each) for name, each in report.controls.items()),
         f"    {'selectivity':44} {selective}",
         f"    {'claimed':44} {'yes' if report.claims else 'no'}",
         *(f"    {sentence}" for sentence in report.findings),
     ]
 
 
-def causal_lines(
-    subject: Subject, tokenizer: Any, report: ProbeReport, seed: int, num: int = 40
-) -> list[str]:
-    """The probe's direction taken out, and added, before the verdict of one who defends wrongly."""
+def estimate_line(name: str, each: Estimate | None) -> str:
+    """A figure with its interval, or that it was not run."""
+    if each is None:
+        return f"    {name:44} not run"
+    return f"    {name:44} {each.value:.3f} [{each.low or 0.0:.3f}, {each.high or 1.0:.3f}]"
+
+
+def words_tell(speaker: Speaker, judge: Judge, num: int, seed: int) -> Estimate:
+    """AUROC of a judge who hears what a speaker says by itself, for "it defends the wrong room"."""
+    rng, asked, facts = random.Random(f"words:{seed}"), [], []
+    for both in speaker.world.pairs(rng, num):
+        at, form = scene(rng), rng.choice(CLAIMS)
+        for thing in both:
+            for room in (speaker.world.room[each] for each in both):
+                asked.append(prompt(at, form, thing, room))
+                facts.append((thing, room, " ".join(both)))
+    texts = [
+        heard(thing, room, speech)
+        for (thing, room, _), (_, speech) in zip(facts, speaker.answers(asked), strict=True)
+    ]
+    wrong = np.array([room != speaker.world.room[thing] for thing, room, _ in facts])
+    return auroc_estimate(-judge.beliefs(texts), wrong, [each for *_, each in facts])
+
+
+def causal_lines(subject: Subject, report: ProbeReport, seed: int, num: int = 30) -> list[str]:
+    """The probe's direction taken out, and turned round, before the verdict on a wrong claim."""
     if not report.claims:
         return ["    causal check: not run, as the probe claims nothing before a word"]
-    given = examples(tokenizer, num, "before", seed + 2000)
+    speaker = subject.speaker
+    given = examples(speaker.tokenizer, speaker.world, num, "before", seed + 2)
     wrong = [each.ids for each in given if each.label]
-    letters = [int(tokenizer.encode(letter)[0]) for letter in "BA"]
+    right_token, wrong_token = (speaker.tokenizer.encode(verdict)[0] for verdict in VERDICTS)
     begun = [
-        np.array([*each.ids, *tokenizer.encode("AB"[each.label] + "\n")]) for each in given[:80]
+        np.array([*each.ids, *speaker.tokenizer.encode(told(not each.label, ""))]) for each in given
     ]
     line_E = torch.from_numpy(report.fitted.direction_E)
-    states = subject.states(given, "causal").states[report.site]
+    states = contrast_set(speaker.reader, given, subject.sites).states[report.site]
     labels = np.array([each.label for each in given])
     unit = report.fitted.direction_E / np.linalg.norm(report.fitted.direction_E)
     gap = float((states[labels].mean(0) - states[~labels].mean(0)) @ unit)
     lines = []
     for how, what in (("ablate", "taken out"), ("add", "turned to the other label")):
         check = causal_check(
-            subject.reader,
+            speaker.reader,
             Site.parse(report.site),
             line_E if how == "ablate" else -line_E,
             wrong,
-            [(letters[0], letters[1])] * len(wrong),
+            [(wrong_token, right_token)] * len(wrong),
             begun,
             how="ablate" if how == "ablate" else "add",
             scale=abs(gap),
@@ -191,7 +242,7 @@ def causal_lines(
         spread = np.quantile(check.random_effects, [0.025, 0.975])
         sides = np.quantile(check.random_side_effects, 0.975)
         lines += [
-            f"    direction {what}: logit(B) - logit(A) changes by {check.effect:+.3f}, "
+            f"    direction {what}: logit(wrong) - logit(right) changes by {check.effect:+.3f}, "
             f"by 40 random ones of its norm by [{spread[0]:+.3f}, {spread[1]:+.3f}]",
             f"    the speech's first word changes by {check.side_effect:.4f} nats, "
             f"by random ones by {sides:.4f} at most (97.5 %)",
@@ -199,77 +250,42 @@ def causal_lines(
     return lines
 
 
-def draw(figures: dict[str, dict[str, list[ProbeReport]]], path: Path) -> None:
-    """AUROC at each moment of each model by seed, with intervals, and of the words alone."""
-    from matplotlib.figure import Figure
-
-    height = 3.6
-    figure = Figure((7.0, height))
-    title(figure, LIGHT, "Does it know?", "AUROC of “I defend the wrong place” by moment", height)
-    axes = figure.subplots()
-    tints = [kind[0] for kind in LIGHT.kinds.values()]
-    for number, (name, moments) in enumerate(figures.items()):
-        for k, moment in enumerate(MOMENTS):
-            for j, report in enumerate(moments[moment]):
-                at = k + 0.22 * number + 0.05 * j - 0.2
-                auroc = report.held_out.auroc
-                ends = [[auroc.value - (auroc.low or 0.0)], [(auroc.high or 1.0) - auroc.value]]
-                said = name if k == 0 and j == 0 else None
-                axes.errorbar(at, auroc.value, ends, fmt="o", ms=4, color=tints[number], label=said)
-                words = report.controls["bag of words"]
-                if number == 0 and words is not None:
-                    said = "words alone" if k == 0 and j == 0 else None
-                    axes.plot(k + 0.35 + 0.05 * j, words.value, "x", color=LIGHT.muted, label=said)
-    axes.axhline(0.5, color=LIGHT.muted, lw=0.8, ls=":")
-    plain_axes(axes, LIGHT, "y")
-    axes.set_xticks(range(3), [f"{moment} the speech" for moment in MOMENTS])
-    axes.set_ylim(0.0, 1.03)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
-    figure.subplots_adjust(0.08, 0.1, 0.99, 1.0 - 0.75 / height)
-    save_png(figure, path, LIGHT)
+def frozen_lines(
+    before: ProbeReport, subject: Subject, moment: str, num: int, seed: int
+) -> tuple[list[str], dict[str, ProbeFigures | None]]:
+    """The honest speaker's probe on one that was trained on, frozen and fitted again."""
+    found = after_training(before, subject.states(moment, num, seed))
+    return [
+        estimate_line(
+            f"AUROC, the honest one's probe, {name}", None if each is None else each.auroc
+        )
+        for name, each in found.items()
+    ], found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--registers", type=int, help="150, or 30 with --quick")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one probe")
-    given = parser.parse_args()
-    steps = QUICK_STEPS if given.quick else given.steps
-    num = given.registers or (30 if given.quick else 150)
-    probes = ("logistic",) if given.quick else ("logistic", "mean_difference", "ccs")
-    begun = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(resolve("seedling"))
-    shipped = SiteReader.load("seedling")
-    kept: dict[str, Any] = {}
-    drawn_of: dict[str, dict[str, list[ProbeReport]]] = {}
-    for seed in given.seeds:
-        reader = SiteReader.load(str(train(given.out / f"seed-{seed}", steps, seed)))
-        print(f"organism: seedling and {steps} steps, seed {seed}")
-        for what, value in behaviour(reader, tokenizer, num, seed).items():
-            print(f"  {what:66} {value:.3f}")
-        for subject in (
-            Subject("organism", reader, shipped),
-            Subject("shipped seedling", shipped, None),
-        ):
-            reports = subject.reports(tokenizer, num, seed, probes)
-            for key, report in reports.items():
-                moment, _, probe = key.partition(", ")
-                print(f"  {subject.name}, {moment} the speech, {probe}")
-                print("\n".join(shown(report)))
-                kept[f"seed {seed}, {subject.name}, {key}"] = report.as_json()
-                if probe == "logistic":
-                    lists = drawn_of.setdefault(subject.name, {})
-                    lists.setdefault(moment, []).append(report)
-            print("\n".join(causal_lines(subject, tokenizer, reports["before, logistic"], seed)))
-            path = given.out / f"seed-{seed}" / f"{subject.name.split()[0]}.safetensors"
-            reports["before, logistic"].fitted.save(path)
-    draw(drawn_of, given.out / "does_it_know.png")
-    (given.out / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
-    print(f"seconds {time.monotonic() - begun:.0f}")
-
-
-if __name__ == "__main__":
-    main()
+def subjects_of(out: Path, seed: int, judge: Judge, part: float) -> list[Subject]:
+    """Speakers of one world, the honest one first; seedling last."""
+    world, folder = World(seed), out / f"world-{seed}"
+    elsewhere = Speaker.trained(out / "elsewhere", World(seed + 1000), "honest", part)
+    honest = Speaker.trained(folder, world, "honest", part)
+    trained = [
+        Speaker.load(trained_for(folder, world, judge, purpose, part), world, "honest")
+        for purpose in PURPOSES
+    ]
+    liar = Speaker.trained(folder, world, LIAR, part)
+    del elsewhere
+    seedling = Speaker(
+        "seedling",
+        world,
+        SiteReader.load("seedling"),
+        AutoTokenizer.from_pretrained(resolve("seedling")),
+    )
+    return [
+        Subject("honest", honest, None),
+        *(
+            Subject(f"for {p}", each, honest.reader)
+            for p, each in zip(PURPOSES, trained, strict=True)
+        ),
+        Subject(LIAR, liar, honest.reader),
+        Subject("seedling", seedling, None),
+    ]
