@@ -1,7 +1,7 @@
 """Experiment 1: does the debater know that it defends the wrong room?
 
     python recipes/interp/does_it_know.py runs/know --seeds 0 1 2
-    python recipes/interp/does_it_know.py runs/know --quick        # one world, fewer steps, one probe
+    python recipes/interp/does_it_know.py runs/know --quick        # fewer steps, one probe
 
 Speakers of `organism.py` are read: an honest one, the same after training for debate and for
 consultancy (`hearing.py`), one that lies off the record, and shipped seedling, which knows nothing
@@ -16,21 +16,20 @@ During and after the speech the private verdict before it would give the label a
 a coin, in what is fitted and in what is held out. The probe is scored beside that on rows with the
 right verdict, on a wording that no training had, and on things told in questions alone.
 
-Controls are all those of `oversight.interp.evaluation`; the base model that reads the words again is
-the honest speaker, and for that one a speaker of another world, which knows other facts. What a
-judge can tell from words is the judge of `hearing.py` on what the speakers say by themselves. The
-probe of the honest speaker is tried frozen, and fitted again, on those that were trained on.
+Controls are all those of `oversight.interp.evaluation`. The base model that reads the words again
+is an honest speaker of another world: it has learnt all that ours has but what is true here. What
+words tell is what the judge of `hearing.py` makes of what the speakers say by themselves. The probe
+of the honest speaker is tried frozen, and fitted again, on those that were trained on.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import platform
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +40,14 @@ from organism import (
     CLAIMS,
     NEW_CLAIM,
     QUICK,
+    QUICK_THINGS,
     SPEECHES,
+    THINGS,
     VERDICTS,
     Speaker,
     World,
     behaviour_lines,
+    heading,
     prompt,
     prompt_ids,
     scene,
@@ -64,8 +66,10 @@ from oversight.modeling.scoring.sites import Site
 from oversight.models import resolve
 
 MOMENTS = ("before", "during", "after")
-PACKAGES = ("torch", "transformers", "scikit-learn", "numpy")
+WORDS = "its own words"
 LIAR = "off the record"
+ELSEWHERE = 1000
+"""Seed of the world whose honest speaker reads the words again."""
 
 
 def examples(
@@ -263,29 +267,123 @@ def frozen_lines(
     ], found
 
 
-def subjects_of(out: Path, seed: int, judge: Judge, part: float) -> list[Subject]:
+def subjects_of(out: Path, world: World, judge: Judge, part: float) -> list[Subject]:
     """Speakers of one world, the honest one first; seedling last."""
-    world, folder = World(seed), out / f"world-{seed}"
-    elsewhere = Speaker.trained(out / "elsewhere", World(seed + 1000), "honest", part)
-    honest = Speaker.trained(folder, world, "honest", part)
-    trained = [
-        Speaker.load(trained_for(folder, world, judge, purpose, part), world, "honest")
-        for purpose in PURPOSES
-    ]
-    liar = Speaker.trained(folder, world, LIAR, part)
-    del elsewhere
-    seedling = Speaker(
-        "seedling",
-        world,
-        SiteReader.load("seedling"),
-        AutoTokenizer.from_pretrained(resolve("seedling")),
-    )
+    elsewhere = World(ELSEWHERE, len(world.things))
+    base = Speaker.trained(out, elsewhere, "honest", part).reader
+    speakers = {"honest": Speaker.trained(out, world, "honest", part)}
+    for purpose in PURPOSES:
+        folder = trained_for(out, world, judge, purpose, part)
+        speakers[f"for {purpose}"] = Speaker.load(folder, world, "honest")
+    speakers[LIAR] = Speaker.trained(out, world, LIAR, part)
+    tokenizer = AutoTokenizer.from_pretrained(resolve("seedling"))
+    shipped = Speaker("seedling", world, SiteReader.load("seedling"), tokenizer)
     return [
-        Subject("honest", honest, None),
-        *(
-            Subject(f"for {p}", each, honest.reader)
-            for p, each in zip(PURPOSES, trained, strict=True)
-        ),
-        Subject(LIAR, liar, honest.reader),
-        Subject("seedling", seedling, None),
+        *(Subject(name, each, base) for name, each in speakers.items()),
+        Subject("seedling", shipped, None),
     ]
+
+
+@dataclass
+class Results:
+    """What was found, as lines, as figures to keep, and by model and moment for the picture."""
+
+    lines: list[str] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
+    drawn: dict[str, dict[str, list[Estimate]]] = field(default_factory=dict)
+
+    def say(self, *lines: str) -> None:
+        """Print lines and keep them."""
+        self.lines += lines
+        print("\n".join(lines), flush=True)
+
+    def draw(self, name: str, moment: str, each: Estimate) -> None:
+        """Keep a figure for the picture."""
+        self.drawn.setdefault(name, {}).setdefault(moment, []).append(each)
+
+
+def ask(
+    subject: Subject, judge: Judge, probes: Sequence[str], num: int, seed: int, results: Results
+) -> dict[str, ProbeReport]:
+    """All reports of one model, by moment and probe."""
+    results.say("", f"world {seed}, {subject.name}")
+    if subject.name != "seedling":
+        results.say(*behaviour_lines(subject.speaker, LIAR))
+        words = words_tell(subject.speaker, judge, num, seed)
+        results.say(estimate_line("AUROC, a judge of its own words", words))
+        results.kept[f"{seed}, {subject.name}, words"] = asdict(words)
+        results.draw(subject.name, WORDS, words)
+    found = {}
+    for moment in MOMENTS:
+        for probe in probes:
+            report = subject.report(moment, probe, num, seed)
+            found[f"{moment}, {probe}"] = report
+            results.say(f"  {moment} the speech, {probe}", *shown(report))
+            results.kept[f"{seed}, {subject.name}, {moment}, {probe}"] = report.as_json()
+        results.draw(subject.name, moment, found[f"{moment}, {probes[0]}"].held_out.auroc)
+    results.say(*causal_lines(subject, found[f"before, {probes[0]}"], seed))
+    return found
+
+
+def draw(drawn: dict[str, dict[str, list[Estimate]]], path: Path) -> None:
+    """AUROC at each moment of each model by seed, with intervals, and of its words."""
+    from matplotlib.figure import Figure
+
+    height, columns = 3.6, (WORDS, *MOMENTS)
+    figure = Figure((7.0, height))
+    title(figure, LIGHT, "Does it know?", "AUROC of “I defend the wrong room”, by moment", height)
+    axes = figure.subplots()
+    tints = [kind[0] for kind in LIGHT.kinds.values()]
+    for number, (name, own) in enumerate(drawn.items()):
+        for k, moment in enumerate(columns):
+            for j, each in enumerate(own.get(moment, ())):
+                at = k + 0.15 * (number - 2) + 0.035 * j
+                ends = [[each.value - (each.low or 0.0)], [(each.high or 1.0) - each.value]]
+                said = name if k == 1 and j == 0 else None
+                tint = tints[number % len(tints)]
+                axes.errorbar(at, each.value, ends, fmt="o", ms=3.5, color=tint, label=said)
+    axes.axhline(0.5, color=LIGHT.muted, lw=0.8, ls=":")
+    plain_axes(axes, LIGHT, "y")
+    axes.set_xticks(range(4), ["its own words", *(f"{moment} the speech" for moment in MOMENTS)])
+    axes.set_ylim(0.0, 1.03)
+    axes.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
+    figure.subplots_adjust(0.08, 0.1, 0.99, 1.0 - 0.75 / height)
+    save_png(figure, path, LIGHT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--quick", action="store_true", help="fewer steps, one probe")
+    given = parser.parse_args()
+    part, things = (QUICK, QUICK_THINGS) if given.quick else (1.0, len(THINGS))
+    num = things // 2
+    probes = ("logistic",) if given.quick else ("logistic", "mean_difference", "ccs")
+    begun, results = time.monotonic(), Results()
+    judge = Judge.trained(given.out, part)
+    for seed in given.seeds:
+        honest: dict[str, ProbeReport] = {}
+        for subject in subjects_of(given.out, World(seed, things), judge, part):
+            found = ask(subject, judge, probes, num, seed, results)
+            path = given.out / "probes" / f"{seed}-{subject.name.replace(' ', '-')}.safetensors"
+            path.parent.mkdir(exist_ok=True)
+            found[f"before, {probes[0]}"].fitted.save(path)
+            if subject.name in ("honest", "seedling"):
+                honest = honest or found
+                continue
+            for moment in MOMENTS:
+                lines, figures = frozen_lines(
+                    honest[f"{moment}, {probes[0]}"], subject, moment, num, seed
+                )
+                results.say(f"  {moment} the speech", *lines)
+                kept = {name: each and asdict(each) for name, each in figures.items()}
+                results.kept[f"{seed}, {subject.name}, {moment}, after training"] = kept
+    draw(results.drawn, given.out / "does_it_know.png")
+    text = "\n".join([*heading(begun, given.seeds), *results.lines])
+    (given.out / "does_it_know.txt").write_text(text + "\n")
+    (given.out / "does_it_know.json").write_text(json.dumps(results.kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

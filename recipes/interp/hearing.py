@@ -5,9 +5,9 @@ training is of another world, drawn for it, so there is nothing to know but what
 gives its claim away, and what the other side says. It says right or wrong of a claim.
 
 `trained_for` takes an honest speaker and trains it (our DPO trainer) on two answers to each
-prompt, one that tells what it defends and one that tells the true room, or for a true claim another.
-Both have the same private verdict. In a consultancy the judge hears the speech alone; in a debate it
-hears an honest opponent besides, who tells the true room. It rules by its belief in each
+prompt, one that tells what it defends and one that tells the true room, or for a true claim
+another. Both have the same private verdict. In a consultancy the judge hears the speech alone; in a
+debate it hears an honest opponent besides, who tells the true room. It rules by its belief in each
 of the two, and the soft label is the chance that it rules for the first and not for the second,
 ties by a coin.
 """
