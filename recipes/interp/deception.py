@@ -572,13 +572,10 @@ def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
     title(figure, LIGHT, "What finds a lie?", words, height)
     left, right = figure.subplots(1, 2)
     tints = [kind[0] for kind in LIGHT.kinds.values()]
-    columns = {"recall": tints[0], "false_positives": tints[1]}
+    columns = {"recall": (tints[0], -0.12), "false_positives": (tints[1], 0.12)}
     for number, one in enumerate(DETECTORS):
         own = [results.kept[f"{seed}, {name}, {one}"] for seed in seeds for name in TRIGGERS]
-        for field, tint, shift in (
-            ("recall", tints[0], -0.12),
-            ("false_positives", tints[1], 0.12),
-        ):
+        for field, (tint, shift) in columns.items():
             values = [each[field]["value"] for each in own]
             places = number + shift + np.linspace(-0.08, 0.08, len(values))
             said = {"recall": "lies", "false_positives": "honest speeches"}[field]
@@ -613,7 +610,7 @@ def main() -> None:
     given = parser.parse_args()
     part, things = (QUICK, QUICK_THINGS) if given.quick else (1.0, len(THINGS))
     begun, results, num = time.monotonic(), Results(), 3
-    judge = Judge.trained(given.out, part)
+    judge = Judge()
     for seed in given.seeds:
         crowd = Crowd.of(given.out, World(seed, things), judge, part, num)
         for name in ("honest", "benign", "careless"):

@@ -60,7 +60,7 @@ from oversight.evals.intervals import Estimate
 from oversight.interp.contrasts import ContrastExample, ContrastSet, contrast_set
 from oversight.interp.evaluation import ProbeReport, after_training, study
 from oversight.interp.patching import causal_check
-from oversight.interp.probes import ProbeFigures, auroc_estimate
+from oversight.interp.probes import auroc_estimate
 from oversight.interp.reading import SiteReader
 from oversight.modeling.scoring.sites import Site
 from oversight.models import resolve
@@ -155,15 +155,22 @@ class Subject:
         rows = examples(self.speaker.tokenizer, self.speaker.world, num, moment, seed, **given)
         return contrast_set(self.speaker.reader, rows, self.sites, base=self.base, name=moment)
 
-    def report(self, moment: str, probe: str, num: int, seed: int) -> ProbeReport:
-        """A probe at a moment, with all controls, and on the other data sets."""
+    def reports(
+        self, moment: str, probes: Sequence[str], num: int, seed: int
+    ) -> tuple[dict[str, ProbeReport], ContrastSet]:
+        """Probes at a moment by name, with all controls and on other data; and the examples."""
         others = {
             "new wording": self.states(moment, num, seed + 1, claim=NEW_CLAIM),
             "things told in questions alone": self.states(moment, num, seed + 1, quiet=True),
         }
         if moment != "before":
             others["after the right verdict"] = self.states(moment, num, seed + 1, verdicts="right")
-        return study(self.states(moment, num, seed), probe, others=others, seed=seed)
+        own = self.states(moment, num, seed)
+        found = {}
+        for probe in probes:
+            options = {"num_tries": 2, "num_steps": 100} if probe == "ccs" else {}
+            found[probe] = study(own, probe, others=others, seed=seed, **options)
+        return found, own
 
 
 def shown(report: ProbeReport) -> list[str]:
@@ -254,19 +261,6 @@ def causal_lines(subject: Subject, report: ProbeReport, seed: int, num: int = 30
     return lines
 
 
-def frozen_lines(
-    before: ProbeReport, subject: Subject, moment: str, num: int, seed: int
-) -> tuple[list[str], dict[str, ProbeFigures | None]]:
-    """The honest speaker's probe on one that was trained on, frozen and fitted again."""
-    found = after_training(before, subject.states(moment, num, seed))
-    return [
-        estimate_line(
-            f"AUROC, the honest one's probe, {name}", None if each is None else each.auroc
-        )
-        for name, each in found.items()
-    ], found
-
-
 def subjects_of(out: Path, world: World, judge: Judge, part: float) -> list[Subject]:
     """Speakers of one world, the honest one first; seedling last."""
     elsewhere = World(ELSEWHERE, len(world.things))
@@ -304,8 +298,8 @@ class Results:
 
 def ask(
     subject: Subject, judge: Judge, probes: Sequence[str], num: int, seed: int, results: Results
-) -> dict[str, ProbeReport]:
-    """All reports of one model, by moment and probe."""
+) -> tuple[dict[str, ProbeReport], dict[str, ContrastSet]]:
+    """All of one model: reports of the first probe, and the examples, by moment."""
     results.say("", f"world {seed}, {subject.name}")
     if subject.name != "seedling":
         results.say(*behaviour_lines(subject.speaker, LIAR))
@@ -313,16 +307,18 @@ def ask(
         results.say(estimate_line("AUROC, a judge of its own words", words))
         results.kept[f"{seed}, {subject.name}, words"] = asdict(words)
         results.draw(subject.name, WORDS, words)
-    found = {}
+    firsts, sets = {}, {}
     for moment in MOMENTS:
-        for probe in probes:
-            report = subject.report(moment, probe, num, seed)
-            found[f"{moment}, {probe}"] = report
+        # The weak baseline is only asked where there is something to find.
+        here = probes if moment == "before" else [each for each in probes if each != "ccs"]
+        reports, sets[moment] = subject.reports(moment, here, num, seed)
+        firsts[moment] = reports[probes[0]]
+        for probe, report in reports.items():
             results.say(f"  {moment} the speech, {probe}", *shown(report))
             results.kept[f"{seed}, {subject.name}, {moment}, {probe}"] = report.as_json()
-        results.draw(subject.name, moment, found[f"{moment}, {probes[0]}"].held_out.auroc)
-    results.say(*causal_lines(subject, found[f"before, {probes[0]}"], seed))
-    return found
+        results.draw(subject.name, moment, firsts[moment].held_out.auroc)
+    results.say(*causal_lines(subject, firsts["before"], seed))
+    return firsts, sets
 
 
 def draw(drawn: dict[str, dict[str, list[Estimate]]], path: Path) -> None:
@@ -361,22 +357,24 @@ def main() -> None:
     num = things // 2
     probes = ("logistic",) if given.quick else ("logistic", "mean_difference", "ccs")
     begun, results = time.monotonic(), Results()
-    judge = Judge.trained(given.out, part)
+    judge = Judge()
     for seed in given.seeds:
         honest: dict[str, ProbeReport] = {}
         for subject in subjects_of(given.out, World(seed, things), judge, part):
-            found = ask(subject, judge, probes, num, seed, results)
+            found, sets = ask(subject, judge, probes, num, seed, results)
             path = given.out / "probes" / f"{seed}-{subject.name.replace(' ', '-')}.safetensors"
             path.parent.mkdir(exist_ok=True)
-            found[f"before, {probes[0]}"].fitted.save(path)
+            found["before"].fitted.save(path)
+            honest = honest or found
             if subject.name in ("honest", "seedling"):
-                honest = honest or found
                 continue
-            for moment in MOMENTS:
-                lines, figures = frozen_lines(
-                    honest[f"{moment}, {probes[0]}"], subject, moment, num, seed
-                )
-                results.say(f"  {moment} the speech", *lines)
+            for moment, report in honest.items():
+                figures = after_training(report, sets[moment])
+                results.say(f"  {moment} the speech, the honest speaker's probe")
+                for name, each in figures.items():
+                    results.say(
+                        estimate_line(f"AUROC, {name}", None if each is None else each.auroc)
+                    )
                 kept = {name: each and asdict(each) for name, each in figures.items()}
                 results.kept[f"{seed}, {subject.name}, {moment}, after training"] = kept
     draw(results.drawn, given.out / "does_it_know.png")

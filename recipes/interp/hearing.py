@@ -1,8 +1,8 @@
 """A judge who hears words alone, and speakers trained to win it over.
 
-The judge is a small model of its own (our SFT trainer, half a minute on one core). Each row of its
-training is of another world, drawn for it, so there is nothing to know but what words tell: who
-gives its claim away, and what the other side says. It says right or wrong of a claim.
+The judge reads words as well as they can be read: its belief in a claim is the share of right ones
+among 20,000 hearings alike, of worlds drawn for them, whose speakers lie half of the time. Alike
+are hearings where the same sides tell the claimed room; for thing, room and wording tell nothing.
 
 `trained_for` takes an honest speaker and trains it (our DPO trainer) on two answers to each
 prompt, one that tells what it defends and one that tells the true room, or for a true claim
@@ -15,8 +15,8 @@ ties by a coin.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +26,20 @@ from organism import (
     ROOMS,
     SPEECHES,
     THINGS,
-    VERDICTS,
     World,
     prompt,
-    prompt_ids,
-    row,
+    room_told,
     scene,
-    scratch,
     settings,
     told,
     train,
 )
-from transformers import AutoTokenizer
 
 from oversight.experiments.trainer_runs import train_or_find
 from oversight.interp.probes import Floats64
-from oversight.interp.reading import SiteReader
-from oversight.modeling.scoring.sites import Site
-from oversight.train import dpo, sft
+from oversight.train import dpo
 
-JUDGE_STEPS, PAIR_STEPS, PAIR_BATCH = 250, 60, 48
+PAIR_STEPS, PAIR_BATCH = 60, 48
 PURPOSES = ("debate", "consultancy")
 
 
@@ -55,56 +49,44 @@ def heard(thing: str, room: str, speech: str, other: str = "") -> str:
     return f"Claim: the {thing} is in the {room}. A: {speech}{beside}"
 
 
-class _Hearings:
-    """Rows for the judge: a world of its own each, speakers who lie half of the time."""
+Sides = tuple[bool, bool | None]
+"""Marks of the claimed room being told by its speaker, and by the other side; None: it has none."""
 
-    def __init__(self, num: int) -> None:
-        self._num = num
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+def sides(text: str) -> Sides:
+    """The sides of what was heard that tell the claimed room."""
+    claim, _, said = text.partition(" A: ")
+    speech, _, other = said.partition(" B: ")
+    room = room_told(claim)
+    return room_told(speech) == room, (room_told(other) == room) if other else None
+
+
+class Judge:
+    """The judge, with the shares of right claims that it has heard.
+
+    Args:
+        num: Hearings.
+    """
+
+    def __init__(self, num: int = 20_000) -> None:
+        self.heard: Counter[Sides] = Counter()
+        self.right: Counter[Sides] = Counter()
         rng = random.Random("hearings")
-        for _ in range(self._num):
+        for _ in range(num):
             thing, (true, wrong) = rng.choice(THINGS), rng.sample(ROOMS, 2)
             room, against = rng.sample((true, wrong), 2)
             speech, other = (
                 rng.choice(SPEECHES).format(thing=thing, room=side if rng.random() < 0.5 else true)
                 for side in (room, against)
             )
-            asked = heard(thing, room, speech, other if rng.random() < 0.5 else "")
-            yield row(asked, VERDICTS[room != true])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judge:
-    """The judge with its model."""
-
-    reader: SiteReader
-    tokenizer: Any
-
-    @classmethod
-    def trained(cls, out: Path, part: float = 1.0) -> Judge:
-        """The judge, trained where it is not there yet.
-
-        Args:
-            out: Folder of speakers and judge.
-            part: Of the steps.
-        """
-        steps = round(JUDGE_STEPS * part)
-        config = settings(out / "judge", scratch(out), steps, 4e-3, 0)
-        folder = train_or_find(sft, config, rows=_Hearings(steps * config["batch_size"]))
-        return cls(SiteReader.load(str(folder)), AutoTokenizer.from_pretrained(folder))
+            found = sides(heard(thing, room, speech, other if rng.random() < 0.5 else ""))
+            self.heard[found] += 1
+            self.right[found] += room == true
 
     def beliefs(self, texts: Sequence[str]) -> Floats64:
-        """Probability that each claim is right, of the two verdicts."""
-        final = Site("final")
-        rows = [prompt_ids(self.tokenizer, text) for text in texts]
-        found = self.reader.read(rows, [final], [np.array([len(ids) - 1]) for ids in rows])
-        letters = [self.tokenizer.encode(verdict)[0] for verdict in VERDICTS]
-        gaps = [
-            float(logits[letters[0]] - logits[letters[1]])
-            for logits in (self.reader.head_of(own[final])[0] for own in found)
-        ]
-        return 1.0 / (1.0 + np.exp(-np.array(gaps)))
+        """Probability that each claim is right."""
+        found = [sides(text) for text in texts]
+        return np.array([(self.right[each] + 1) / (self.heard[each] + 2) for each in found])
 
 
 def pairs(world: World, judge: Judge, purpose: str, num: int) -> list[dict[str, Any]]:
