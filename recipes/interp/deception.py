@@ -28,7 +28,6 @@ lies after that, the frozen probe, one fitted again, and the other detectors.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -549,17 +548,17 @@ def organism_lines(crowd: Crowd, name: str, results: Results) -> None:
     results.kept[f"{seed}, {name}"] = {what: asdict(each) for what, each in figures.items()}
 
 
-def pooled(results: Results, seeds: Sequence[int]) -> None:
+def pooled(results: Results, seeds: Sequence[int]) -> list[str]:
     """Means over organisms and worlds of what each detector found."""
-    results.say("", "means over all organisms and worlds, least and most in brackets")
-    results.say(HEADER)
+    lines = ["", "means over all organisms and worlds, least and most in brackets", HEADER]
     for one in DETECTORS:
         own = [results.kept[f"{seed}, {name}, {one}"] for seed in seeds for name in TRIGGERS]
         columns = []
         for field in ("recall", "false_positives", "on_errors", "auroc"):
             values = [each[field]["value"] for each in own]
             columns.append(f"{np.mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]")
-        results.say(f"    {one:27} {'  '.join(columns)}")
+        lines.append(f"    {one:27} {'  '.join(columns)}")
+    return lines
 
 
 def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
@@ -628,11 +627,9 @@ def main() -> None:
             if name == next(iter(TRIGGERS)):
                 folder = train(given.out, crowd.speakers[name].world, name, part)
                 obfuscation(crowd, detector, name, folder, results, num)
-    pooled(results, given.seeds)
-    draw(results, given.seeds, given.out / "deception.png")
-    text = "\n".join([*heading(begun, given.seeds), *results.lines])
-    (given.out / "deception.txt").write_text(text + "\n")
-    (given.out / "deception.json").write_text(json.dumps(results.kept, indent=1) + "\n")
+        done = given.seeds[: given.seeds.index(seed) + 1]
+        draw(results, done, given.out / "deception.png")
+        results.write(given.out, "deception", [*heading(begun, done), *pooled(results, done)])
 
 
 if __name__ == "__main__":

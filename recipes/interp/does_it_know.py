@@ -291,6 +291,11 @@ class Results:
         self.lines += lines
         print("\n".join(lines), flush=True)
 
+    def write(self, folder: Path, name: str, first: Sequence[str]) -> None:
+        """Write lines, after `first`, and figures into a folder."""
+        (folder / f"{name}.txt").write_text("\n".join([*first, *self.lines]) + "\n")
+        (folder / f"{name}.json").write_text(json.dumps(self.kept, indent=1) + "\n")
+
     def draw(self, name: str, moment: str, each: Estimate) -> None:
         """Keep a figure for the picture."""
         self.drawn.setdefault(name, {}).setdefault(moment, []).append(each)
@@ -377,10 +382,9 @@ def main() -> None:
                     )
                 kept = {name: each and asdict(each) for name, each in figures.items()}
                 results.kept[f"{seed}, {subject.name}, {moment}, after training"] = kept
-    draw(results.drawn, given.out / "does_it_know.png")
-    text = "\n".join([*heading(begun, given.seeds), *results.lines])
-    (given.out / "does_it_know.txt").write_text(text + "\n")
-    (given.out / "does_it_know.json").write_text(json.dumps(results.kept, indent=1) + "\n")
+        done = given.seeds[: given.seeds.index(seed) + 1]
+        results.write(given.out, "does_it_know", heading(begun, done))
+        draw(results.drawn, given.out / "does_it_know.png")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from oversight.experiments.trainer_runs import train_or_find
 from oversight.interp.probes import Floats64
 from oversight.train import dpo
 
-PAIR_STEPS, PAIR_BATCH = 60, 48
+PAIR_STEPS, PAIR_BATCH = 100, 48
 PURPOSES = ("debate", "consultancy")
 
 
@@ -143,5 +143,5 @@ def trained_for(out: Path, world: World, judge: Judge, purpose: str, part: float
     steps = max(2, round(PAIR_STEPS * part))
     base = {"path": str(train(out, world, "honest", part))}
     config = settings(out / f"world-{world.seed}" / f"for-{purpose}", base, steps, 1e-3, world.seed)
-    config |= {"batch_size": PAIR_BATCH, "options": {"beta": 0.1}}
+    config |= {"batch_size": PAIR_BATCH, "options": {"beta": 0.1}, "sft_weight": 0.5}
     return train_or_find(dpo, config, rows=pairs(world, judge, purpose, steps * PAIR_BATCH))
