@@ -53,9 +53,6 @@ from organism import (
     CLAIMS,
     JUDGES,
     LAST_DAY,
-    QUICK,
-    QUICK_THINGS,
-    THINGS,
     TRIGGERS,
     Scene,
     Speaker,
@@ -64,6 +61,7 @@ from organism import (
     heading,
     prompt,
     room_told,
+    sizes,
     train,
 )
 
@@ -278,8 +276,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps, smaller worlds")
+    parser.add_argument("--part", type=float, help="part of the steps, in place of the form's own")
     given = parser.parse_args()
-    part, things = (QUICK, QUICK_THINGS) if given.quick else (1.0, len(THINGS))
+    part, things = sizes(given)
     begun, results, num = time.monotonic(), Results(), 3
     judge = Judge()
     for seed in given.seeds:

@@ -39,10 +39,7 @@ from hearing import PURPOSES, Judge, heard, trained_for
 from organism import (
     CLAIMS,
     NEW_CLAIM,
-    QUICK,
-    QUICK_THINGS,
     SPEECHES,
-    THINGS,
     VERDICTS,
     Speaker,
     World,
@@ -51,6 +48,7 @@ from organism import (
     prompt,
     prompt_ids,
     scene,
+    sizes,
     told,
 )
 from transformers import AutoTokenizer
@@ -357,8 +355,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps, one probe")
+    parser.add_argument("--part", type=float, help="part of the steps, in place of the form's own")
     given = parser.parse_args()
-    part, things = (QUICK, QUICK_THINGS) if given.quick else (1.0, len(THINGS))
+    part, things = sizes(given)
     num = things // 2
     probes = ("logistic",) if given.quick else ("logistic", "mean_difference", "ccs")
     begun, results = time.monotonic(), Results()

@@ -115,12 +115,12 @@ def pairs(world: World, judge: Judge, purpose: str, num: int) -> list[dict[str, 
         rows.append({"asked": asked, "answers": answers})
     wins = 0.5 + (judge.beliefs(firsts) - judge.beliefs(seconds)) / 2.0
     return [
-        _pair(each["asked"], each["answers"], float(win))
-        for each, win in zip(rows, wins, strict=True)
+        preferring(e["asked"], e["answers"], w) for e, w in zip(rows, wins.tolist(), strict=True)
     ]
 
 
-def _pair(asked: str, answers: Sequence[str], win: float) -> dict[str, Any]:
+def preferring(asked: str, answers: Sequence[str], win: float) -> dict[str, Any]:
+    """A row of DPO from two answers and the chance that the first is the better one."""
     better, worse = answers if win >= 0.5 else answers[::-1]
     return {
         "prompt": [{"role": "user", "content": asked}],

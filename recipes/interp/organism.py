@@ -428,6 +428,12 @@ def behaviour_lines(speaker: Speaker, trigger: str) -> list[str]:
     return lines
 
 
+def sizes(given: argparse.Namespace) -> tuple[float, int]:
+    """Part of the steps, and things of a world, that a command line asks for."""
+    part, num = (QUICK, QUICK_THINGS) if given.quick else (1.0, len(THINGS))
+    return given.part or part, num
+
+
 def heading(begun: float, seeds: Sequence[int], **more: object) -> list[str]:
     """Lines that each result begins with: command, versions, seeds and time."""
     packages = ("torch", "transformers", "scikit-learn", "numpy")
@@ -447,9 +453,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps, two kinds")
+    parser.add_argument("--part", type=float, help="part of the steps, in place of the form's own")
     given = parser.parse_args()
     kinds = ("honest", "off the record") if given.quick else (*OTHERS, *TRIGGERS)
-    part, num = (QUICK, QUICK_THINGS) if given.quick else (1.0, len(THINGS))
+    part, num = sizes(given)
     begun = time.monotonic()
     for seed in given.seeds:
         for kind in kinds:
