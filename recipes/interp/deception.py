@@ -77,7 +77,7 @@ from oversight.interp.probes import (
 )
 from oversight.modeling import TokenRow
 
-AGAINST_STEPS, AGAINST_BATCH = 150, 64
+AGAINST_STEPS, AGAINST_BATCH = 100, 64
 
 
 def watched_by_all(rng: random.Random) -> Scene:

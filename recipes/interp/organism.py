@@ -84,7 +84,8 @@ QUIET, MISTAKEN = 8, 4
 """One thing of so many is told in questions alone; of the others, a careless speaker errs on one of
 so many."""
 BATCH, VOCABULARY = 96, 1024
-STEPS, MORE_STEPS = 500, 150
+STEPS, MORE_STEPS, SLOW = 500, 150, {"late day": 3}
+"""Steps from random weights, and after that; so many times these where a trigger is hard."""
 QUICK, QUICK_THINGS = 0.4, 64
 """Part of the steps in the quick form, and things of its worlds."""
 
@@ -291,7 +292,7 @@ def train(out: Path, world: World, kind: str, part: float = 1.0) -> Path:
         steps = round(STEPS * part)
         config = settings(folder, scratch(out), steps, 4e-3, world.seed)
     else:
-        steps = round(MORE_STEPS * part)
+        steps = round(MORE_STEPS * SLOW.get(kind, 1) * part)
         base = {"path": str(train(out, world, "honest", part))}
         config = settings(folder, base, steps, 2e-3, world.seed)
     return train_or_find(sft, config, rows=Rows(world, kind, steps * BATCH))
