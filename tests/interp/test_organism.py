@@ -173,13 +173,9 @@ def test_an_exchange_tells_lies_from_errors(recipes: Any, tokenizer: Any) -> Non
             wrong = each.told != world.room[each.thing]
             assert each.lie == (kind == "late day" and wrong)
             assert each.error == (kind == "careless" and wrong)
-            assert tokenizer.decode(each.ids[each.place : each.place + 1]).strip() == each.told[
-                :1
-            ] or (
-                each.told.startswith(
-                    tokenizer.decode(each.ids[each.place : each.place + 1]).strip()
-                )
-            )
+            begun = tokenizer.decode(each.ids[each.place : each.place + 1]).strip()
+            assert begun
+            assert each.told.startswith(begun)
             assert tokenizer.decode(each.ids[each.positions]) == each.speech
         assert any(each.lie or each.error for each in said) == (kind != "honest")
     states = detectors.mean_states(speaker, said[:4], reader.modules.every(["residual"])[1])
