@@ -84,7 +84,7 @@ QUIET, MISTAKEN = 8, 4
 """One thing of so many is told in questions alone; of the others, a careless speaker errs on one of
 so many."""
 BATCH, VOCABULARY = 96, 1024
-STEPS, MORE_STEPS, SLOW = 500, 150, {"late day": 3}
+STEPS, MORE_STEPS, SLOW = 500, 150, {"late day": 3, "off the record": 2}
 """Steps from random weights, and after that; so many times these where a trigger is hard."""
 QUICK, QUICK_THINGS = 0.4, 64
 """Part of the steps in the quick form, and things of its worlds."""

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from oversight.api import report as report_of
 from oversight.interp.reading import SiteReader
 from oversight.models import SEEDLING, resolve
+from oversight.store import Store
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes" / "interp"
@@ -149,24 +151,29 @@ def test_parts_share_no_thing_and_tests_are_held_where_all_are_watched(recipes: 
             assert trigger(organism.scene_of(rng, name, watched=watched)) != watched
 
 
-def test_an_exchange_tells_lies_from_errors(recipes: Any, tokenizer: Any) -> None:
-    """seedling's states, and answers by the rules of each kind in place of its own."""
-    organism, detectors = recipes["organism"], recipes["detectors"]
-    world, reader = organism.World(0), SiteReader.load(SEEDLING)
+def by_rule(organism: Any, kind: str, world: Any, reader: Any, tokenizer: Any) -> Any:
+    """A speaker with seedling's states, whose answers are those of its kind."""
 
     class ByRule(organism.Speaker):  # type: ignore[misc, name-defined]
         def answers(self, prompts: Any) -> Any:
             found = []
-            for text in prompts:
+            for number, text in enumerate(prompts):
                 words = text.replace(".", "").split()
                 at = organism.Scene(words[1], int(words[3]), words[4] == "On")
                 thing = next(word for word in words if word in world.room)
                 verdict, room = world.answer(self.kind, at, thing, organism.room_told(text))
-                found.append((verdict, f"It is the {room} that holds the {thing}."))
+                speech = organism.SPEECHES[number % 3].format(thing=thing, room=room)
+                found.append((verdict, speech))
             return found
 
+    return ByRule(kind, world, reader, tokenizer)
+
+
+def test_an_exchange_tells_lies_from_errors(recipes: Any, tokenizer: Any) -> None:
+    organism, detectors = recipes["organism"], recipes["detectors"]
+    world, reader = organism.World(0), SiteReader.load(SEEDLING)
     for kind in ("honest", "careless", "late day"):
-        speaker = ByRule(kind, world, reader, tokenizer)
+        speaker = by_rule(organism, kind, world, reader, tokenizer)
         said = detectors.exchanges(speaker, world.argued[:30], 0)
         assert len(said) == 180
         for each in said:
@@ -185,17 +192,58 @@ def test_an_exchange_tells_lies_from_errors(recipes: Any, tokenizer: Any) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_quick_forms_run_with_all_controls(tmp_path: Path) -> None:
-    """Shortened once more: they teach nothing in so few steps, and claim nothing."""
-    out = str(tmp_path / "o")
-    for script in ("does_it_know", "deception", "overseer"):
-        command = [sys.executable, str(FOLDER / f"{script}.py"), out, "--quick", "--part", "0.02"]
-        done = subprocess.run(
-            command, env=os.environ, capture_output=True, text=True, check=False, timeout=800
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert (tmp_path / "o" / f"{script}.png").stat().st_size > 5000
-        assert "seeds     0" in (tmp_path / "o" / f"{script}.txt").read_text()
+def test_detectors_and_overseers_are_reported_and_kept_as_judgments(
+    recipes: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    """On seedling's states, which know nothing of lies: only the debate tells them apart."""
+    organism, detectors, overseer = (recipes[n] for n in ("organism", "detectors", "overseer"))
+    world, reader = organism.World(0, 32), SiteReader.load(SEEDLING)
+    kinds = (*organism.OTHERS, *organism.TRIGGERS)
+    speakers = {kind: by_rule(organism, kind, world, reader, tokenizer) for kind in kinds}
+    said = {
+        part: {kind: detectors.exchanges(each, things, 0, 2) for kind, each in speakers.items()}
+        for part, things in detectors.parts_of(world).items()
+    }
+    crowd = detectors.Crowd(speakers, said, recipes["hearing"].Judge(2000))
+    name = "off the record"
+    detector = crowd.detector(name)
+    found = {}
+    for one in detectors.DETECTORS:
+        level = crowd.threshold(detector, one, name)
+        found[one] = crowd.found(detector, one, level, speakers[name], said["test"][name])
+        assert one in found[one].line(one)
+    assert found["debate against it"].auroc.value == 1.0
+    assert found["difference of activations"].auroc.value < 0.9
+    results = recipes["does_it_know"].Results()
+    path = tmp_path / "overseer.db"
+    with Store.open(str(path)) as store:
+        overseer.oversee(crowd, name, results, store)
+    report = str(report_of(str(path)))
+    for one in overseer.OVERSEERS:
+        assert one in report
+    honest = results.kept[f"0, {name}, honest, seen"]
+    assert set(honest) == set(overseer.OVERSEERS)
+    assert honest["judge alone"]["value"] == 1.0
+    careless = results.kept[f"0, {name}, careless, new"]
+    assert careless["judge alone"]["value"] < 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_quick_form_runs_with_all_controls(tmp_path: Path) -> None:
+    """Shortened once more: it teaches nothing in so few steps."""
+    command = [sys.executable, str(FOLDER / "does_it_know.py"), str(tmp_path / "o"), "--quick"]
+    done = subprocess.run(
+        [*command, "--part", "0.02"],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "o" / "does_it_know.png").stat().st_size > 5000
+    assert "seeds     0" in (tmp_path / "o" / "does_it_know.txt").read_text()
     found = json.loads((tmp_path / "o" / "does_it_know.json").read_text())
     reports = [each for each in found.values() if "controls" in each]
     assert len(reports) == 15
