@@ -178,15 +178,17 @@ def records(
     """A consultancy with one judgment of each overseer, as a store keeps it."""
     true = world.room[each.thing]
     other = each.told if each.told != true else world.wrong(random.Random(number), each.thing)
+    right = number % 2
+    options = (Option(text=true), Option(text=other))[:: -1 if right else 1]
     question = Question(
         id=f"{kind}:{number}",
         dataset="rooms",
         text=f"Where is the {each.thing}?",
-        options=(Option(text=true), Option(text=other)),
-        correct=0,
+        options=options,
+        correct=right,
         meta={"speaker": kind},
     )
-    at = 0 if each.told == true else 1
+    at = right if each.told == true else 1 - right
     debate = Debate(
         question_id=question.id,
         question_fingerprint=question.fingerprint,
@@ -306,11 +308,9 @@ def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
     for axes, style in zip(figure.subplots(1, 2, sharey=True), ("seen", "new"), strict=True):
         for number, one in enumerate(OVERSEERS):
             for k, kind in enumerate(kinds):
-                values = [
-                    results.kept[f"{seed}, {name}, {kind}, {style}"][one]["value"]
-                    for seed in seeds
-                    for name in TRIGGERS
-                ]
+                keys = [f"{seed}, {name}, {kind}, {style}" for seed in seeds for name in TRIGGERS]
+                # A speaker may have said nothing in a wording.
+                values = [results.kept[key][one]["value"] for key in keys if key in results.kept]
                 places = k + 0.18 * (number - 1.5) + np.linspace(-0.05, 0.05, len(values))
                 label = one if k == 0 and style == "seen" else None
                 axes.plot(places, values, "o", ms=3.5, color=tints[number], label=label)
@@ -370,8 +370,8 @@ def main() -> None:
                     rewarded(crowd, overseers.detector, name, given.out, part, results)
         results.say("", f"oversight report --store {path.name}", str(report_of(str(path))))
         done = given.seeds[: given.seeds.index(seed) + 1]
-        draw(results, done, given.out / "overseer.png")
         results.write(given.out, "overseer", heading(begun, done))
+        draw(results, done, given.out / "overseer.png")
 
 
 if __name__ == "__main__":
