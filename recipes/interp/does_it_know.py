@@ -339,7 +339,7 @@ def draw(drawn: dict[str, dict[str, list[Estimate]]], path: Path) -> None:
                 at = k + 0.15 * (number - 2) + 0.035 * j
                 ends = [[each.value - (each.low or 0.0)], [(each.high or 1.0) - each.value]]
                 said = name if k == 1 and j == 0 else None
-                tint = tints[number % len(tints)]
+                tint = LIGHT.ink if name == "seedling" else tints[number % len(tints)]
                 axes.errorbar(at, each.value, ends, fmt="o", ms=3.5, color=tint, label=said)
     axes.axhline(0.5, color=LIGHT.muted, lw=0.8, ls=":")
     plain_axes(axes, LIGHT, "y")
