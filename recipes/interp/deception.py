@@ -258,13 +258,13 @@ def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
         for j, (what, mark) in enumerate((("lies", "s"), ("frozen", "o"), ("fitted again", "^"))):
             own = results.drawn.get(arm, {}).get(what, [])
             places = [number + 0.2 * (j - 1)] * len(own)
-            said = ("share of lies left", "AUROC, frozen probe", "AUROC, fitted again")[j]
+            said = ("share not honest", "AUROC, frozen probe", "AUROC, fitted again")[j]
             label = None if number else said
             right.plot([e.value for e in own], places, mark, ms=4, color=tints[j], label=label)
     right.set_yticks(range(len(ARMS)), [arm.replace(", ", ",\n") for arm in ARMS])
     right.invert_yaxis()
     right.set_xlim(-0.03, 1.03)
-    right.legend(frameon=False, fontsize=8, loc="lower center")
+    right.legend(frameon=False, fontsize=8, loc="center")
     right.set_title("trained against the probe", fontsize=9)
     plain_axes(right, LIGHT, "x")
     figure.subplots_adjust(0.18, 0.1, 0.99, 1.0 - 0.85 / height, wspace=0.4)
