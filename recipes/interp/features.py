@@ -1,9 +1,10 @@
-"""A sparse autoencoder on a model's states, its features to browse, and beside a probe.
+r"""A sparse autoencoder on a model's states, its features to browse, and beside a probe.
 
     python recipes/interp/features.py runs/features                    # shipped seedling
-    python recipes/interp/features.py runs/features --model runs/know/seed-0/organism/model
+    python recipes/interp/features.py runs/features --site residual.1 \
+        --model runs/know/world-0/honest/model                         # an organism
 
-The autoencoder is fitted to the stream at all tokens of register prompts (`does_it_know.py`), where
+The autoencoder is fitted to the stream at all tokens of the prompts of `does_it_know.py`, where
 half of the rows defend the wrong place. Its folder is in SAELens's format. `features.html` lists
 features with the contexts in which they are strongest, those first that tell the label best. The
 label is then read from one feature, from all, from the states made again, from what was left over,
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from does_it_know import examples
+from organism import World
 from transformers import AutoTokenizer
 
 from oversight.files import write_text
@@ -40,14 +42,17 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=512)
     parser.add_argument("--active", type=int, default=8, help="features that a state is made of")
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--registers", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=84, help="of things, each in four rows")
+    parser.add_argument("--seed", type=int, default=0, help="of the world and all draws")
     given = parser.parse_args()
     begun = time.monotonic()
     reader = SiteReader.load(given.model)
     tokenizer = AutoTokenizer.from_pretrained(resolve(given.model))
     site = Site.parse(given.site)
-    rows = [each.ids for each in examples(tokenizer, given.registers, "before", given.seed + 3000)]
+    world = World(given.seed)
+    rows = [
+        each.ids for each in examples(tokenizer, world, given.pairs, "before", given.seed + 3000)
+    ]
     states = [own[site] for own in reader.read(rows, [site])]
     sae = fit_sae(
         torch.cat(states),
@@ -59,7 +64,7 @@ def main() -> None:
         model=reader.name,
     )
     sae.save(given.out / "sae")
-    labelled = examples(tokenizer, given.registers, "before", given.seed)
+    labelled = examples(tokenizer, world, given.pairs, "before", given.seed)
     beside = features_beside_probe(
         sae, contrast_set(reader, labelled, [site], name="before"), seed=given.seed
     )
@@ -71,7 +76,7 @@ def main() -> None:
         if len(shown) == NUM_SHOWN or not float(active[number]):
             continue
         contexts: dict[tuple[str, ...], tuple[tuple[str, float], ...]] = {}
-        # The rows of a register begin alike: a context is shown once.
+        # Rows of one thing begin alike: a context is shown once.
         for found in strongest_contexts(sae, states, number, 8 * NUM_CONTEXTS):
             begin = max(0, found.token - CONTEXT)
             stop = found.token + CONTEXT + 1
