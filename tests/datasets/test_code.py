@@ -12,8 +12,9 @@ import pytest
 from oversight.config import DatasetSettings
 from oversight.datasets.base import load_questions
 from oversight.datasets.code import Config, families_for, rows
-from oversight.datasets.code.families import FAMILIES, VOCABULARIES
+from oversight.datasets.code.families import FAMILIES
 from oversight.datasets.code.programs import ASKS, NO_ERROR, YES
+from oversight.datasets.code.writing import VOCABULARIES
 from oversight.errors import ConfigError
 from oversight.text.quotes import find_quotes
 from oversight.types import Question, QuoteStatus

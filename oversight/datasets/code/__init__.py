@@ -18,9 +18,10 @@ from pydantic import Field, field_validator, model_validator
 from oversight.config import Settings
 from oversight.datasets.base import BadRow, LeftOut, QuestionRow
 from oversight.datasets.code import own
-from oversight.datasets.code.families import FAMILIES, CodeFamily, offered
+from oversight.datasets.code.families import FAMILIES, offered
 from oversight.datasets.code.programs import ASKS, Ask, Maker, Split
 from oversight.datasets.code.sandbox import DEFAULT_LIMITS, Limits, Sandbox
+from oversight.datasets.code.writing import CodeFamily
 from oversight.registry import nearest
 from oversight.types import Question
 

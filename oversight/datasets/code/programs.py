@@ -13,16 +13,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from oversight.datasets.code.families import (
-    VOCABULARIES,
-    CodeFamily,
-    Kind,
-    Twins,
-    leading_to,
-    offered,
-    write,
-)
+from oversight.datasets.code.families import offered
 from oversight.datasets.code.sandbox import Outcome, Sandbox
+from oversight.datasets.code.writing import VOCABULARIES, CodeFamily, Kind, Twins, leading_to, write
 from oversight.errors import DataError
 from oversight.ids import seed_from
 from oversight.types import Option, Question, Source
