@@ -33,6 +33,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from detectors import (
@@ -231,11 +232,21 @@ def pooled(results: Results, seeds: Sequence[int]) -> list[str]:
     return lines
 
 
+BELOW: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 8,
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.1),
+    "columnspacing": 1.0,
+}
+"""A legend under a picture, where no point is."""
+
+
 def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
     """What each detector finds of organisms that it was not fitted to; and of one trained on."""
     from matplotlib.figure import Figure
 
-    height = 3.8
+    height = 4.4
     figure = Figure((9.0, height))
     words = "share of lies found, at a threshold that 1 % of other models' honest speeches exceed"
     title(figure, LIGHT, "What finds a lie?", words, height)
@@ -252,7 +263,7 @@ def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
     left.set_yticks(range(len(DETECTORS)), DETECTORS)
     left.invert_yaxis()
     left.set_xlim(-0.03, 1.03)
-    left.legend(frameon=False, fontsize=8, loc="lower center")
+    left.legend(**BELOW, ncol=2)
     plain_axes(left, LIGHT, "x")
     for number, arm in enumerate(ARMS):
         for j, (what, mark) in enumerate((("lies", "s"), ("frozen", "o"), ("fitted again", "^"))):
@@ -264,10 +275,10 @@ def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
     right.set_yticks(range(len(ARMS)), [arm.replace(", ", ",\n") for arm in ARMS])
     right.invert_yaxis()
     right.set_xlim(-0.03, 1.03)
-    right.legend(frameon=False, fontsize=8, loc="center")
+    right.legend(**BELOW, ncol=2)
     right.set_title("trained against the probe", fontsize=9)
     plain_axes(right, LIGHT, "x")
-    figure.subplots_adjust(0.18, 0.1, 0.99, 1.0 - 0.85 / height, wspace=0.4)
+    figure.subplots_adjust(0.2, 0.22, 0.98, 1.0 - 0.85 / height, wspace=0.4)
     save_png(figure, path, LIGHT)
 
 
