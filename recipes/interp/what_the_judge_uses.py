@@ -334,6 +334,7 @@ def main() -> None:
     parser.add_argument("--model", default="seedling")
     parser.add_argument("--first", type=int, default=48, help="questions that heads are chosen on")
     parser.add_argument("--second", type=int, default=72, help="questions that they are tried on")
+    parser.add_argument("--checked", type=int, default=12, help="pairs on which all are patched")
     parser.add_argument("--random", type=int, default=30, help="random sets of heads")
     parser.add_argument("--untrained", type=int, default=3, help="models with random weights")
     parser.add_argument("--debates", type=int, default=60, help="that the red team attacks")
@@ -341,7 +342,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     if given.quick:
-        small = {"first": 12, "second": 16, "random": 12, "untrained": 1, "debates": 8}
+        small = {"first": 10, "second": 12, "checked": 2, "random": 8}
+        small |= {"untrained": 1, "debates": 8}
         vars(given).update(small)
     begun = time.monotonic(), time.process_time()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -364,7 +366,14 @@ def main() -> None:
         parts[factor] = first, second
         maps[factor] = stream_shares(reader, first[:24])
         report = study_circuit(
-            reader, factor, first, second, places, num_random=given.random, seed=given.seed
+            reader,
+            factor,
+            first,
+            second,
+            places,
+            num_checked=given.checked,
+            num_random=given.random,
+            seed=given.seed,
         )
         circuits[factor] = report
         paths[factor] = paths_of(reader, first[:24], report.places)
