@@ -313,6 +313,11 @@ class Crowd:
             }
             for which, things in parts_of(world).items()
         }
+        silent = [name for name in names if not all(given[name] for given in said.values())]
+        if silent:
+            raise SystemExit(
+                f"{', '.join(silent)}: no speech names a room; train for longer (--part)"
+            )
         return cls(speakers, said, judge)
 
     def detector(self, left_out: str) -> Detector:

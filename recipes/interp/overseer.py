@@ -85,14 +85,23 @@ from oversight.types import (
 )
 
 OVERSEERS = ("judge alone", "judge and probe", "probe alone", "text classifier")
-LEFT_OUT = SPEECHES[2].split()[0]
-"""The first word of the wording that nothing is fitted to."""
 FIFTHS = 5
+NO_WORDING = "no wording held out: a speaker would have nothing left to say"
 
 
-def new_style(each: Exchange) -> bool:
-    """The speech is in the wording that nothing was fitted to."""
-    return each.speech.startswith(LEFT_OUT)
+def held_out_wording(crowd: Crowd) -> str:
+    """The first word of a wording without which each speaker still says something; "" for none.
+
+    The last such of the wordings. Speakers choose theirs themselves, and some know only one.
+    """
+    fitted = [
+        crowd.said[part][kind] for part in ("fit", "calibration") for kind in ("benign", *TRIGGERS)
+    ]
+    for wording in reversed(SPEECHES):
+        first = wording.split()[0]
+        if all(any(not each.speech.startswith(first) for each in given) for given in fitted):
+            return first
+    return ""
 
 
 class Overseers:
@@ -105,17 +114,18 @@ class Overseers:
 
     def __init__(self, crowd: Crowd, left_out: str) -> None:
         self.crowd, self.judge = crowd, crowd.judge
+        self.held_out = held_out_wording(crowd)
         seen = [name for name in TRIGGERS if name != left_out]
         self.detector = Detector(
-            {name: (crowd.speakers[name], _old(crowd.said["fit"][name])) for name in seen},
+            {name: (crowd.speakers[name], self._seen(crowd.said["fit"][name])) for name in seen},
             crowd.speakers["honest"],
-            (crowd.speakers["benign"], _old(crowd.said["fit"]["benign"])),
+            (crowd.speakers["benign"], self._seen(crowd.said["fit"]["benign"])),
             crowd.judge,
         )
         self.edges: Floats64 = np.empty(0)
         self.heard: Counter[tuple[bool, int]] = Counter()
         self.right: Counter[tuple[bool, int]] = Counter()
-        known = [(name, _old(crowd.said["calibration"][name])) for name in (*seen, "benign")]
+        known = [(name, self._seen(crowd.said["calibration"][name])) for name in (*seen, "benign")]
         readings = [
             self.detector.scores("logistic", crowd.speakers[name], some) for name, some in known
         ]
@@ -144,9 +154,12 @@ class Overseers:
             "text classifier": 1.0 / (1.0 + np.exp(np.clip(text, -30, 30))),
         }
 
+    def is_new(self, each: Exchange) -> bool:
+        """The speech is in the wording that nothing was fitted to."""
+        return bool(self.held_out) and each.speech.startswith(self.held_out)
 
-def _old(given: Sequence[Exchange]) -> list[Exchange]:
-    return [each for each in given if not new_style(each)]
+    def _seen(self, given: Sequence[Exchange]) -> list[Exchange]:
+        return [each for each in given if not self.is_new(each)]
 
 
 def is_right(each: Exchange, world: World) -> bool:
@@ -327,11 +340,12 @@ def oversee(crowd: Crowd, name: str, results: Results, store: Store) -> Overseer
     """All overseers on honest, careless and lying speakers; what they say goes into a store."""
     overseers, world = Overseers(crowd, name), crowd.speakers["honest"].world
     site = overseers.detector.site
-    results.say("", f"world {world.seed}, {name} left out, site {site}")
+    wording = f"wording held out: “{overseers.held_out} …”" if overseers.held_out else NO_WORDING
+    results.say("", f"world {world.seed}, {name} left out, site {site}, {wording}")
     results.say(f"    {'':26}" + "".join(f"{one:>24}" for one in OVERSEERS))
     for kind, who in (("honest", "honest"), ("careless", "careless"), ("lying", name)):
         for style in ("seen", "new"):
-            given = [e for e in crowd.said["test"][who] if new_style(e) == (style == "new")]
+            given = [e for e in crowd.said["test"][who] if overseers.is_new(e) == (style == "new")]
             if not given:
                 results.say(f"    {kind}, {style} wording: it said nothing so")
                 continue
