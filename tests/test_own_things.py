@@ -312,7 +312,7 @@ def test_the_examples_of_the_docs_run_as_they_stand(
 ) -> None:
     for page in ("protocols", "datasets"):
         text = (root / "docs" / f"{page}.md").read_text(encoding="utf-8")
-        [example] = re.findall(r"```py\n(.*?)```", text, re.DOTALL)
+        [example] = re.findall(r'```py\n("""In mine.*?)```', text, re.DOTALL)
         (here / f"{page}.py").write_text(example)
     args = ["--debater", "protocols.py:Shouter", "--dataset", "datasets.py:Sums", "--limit", "2"]
     assert run(["debate", *args, "--json", "--no-live", "--store", "own.db"]) == 0

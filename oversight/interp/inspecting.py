@@ -165,14 +165,17 @@ def _rows(store: Store, debate_id: str, tokenizer: Any) -> list[ReadRow]:
             start, stop = len(known.token_ids), len(known.token_ids) + len(sample.token_ids)
             if start:
                 ids = np.array([*known.token_ids, *sample.token_ids])
-                labels: dict[str, Any] = {
+                labels = {
                     "turn": judgment.id,
                     "seat": "judge",
                     "role": "judge",
                     "act": "decide",
+                    "purpose": str(sample.purpose),
+                    "span": [start, stop],
+                    "quotes": [],
+                    "option": None,
+                    "defends_right": None,
                 }
-                labels |= {"purpose": str(sample.purpose), "span": [start, stop], "quotes": []}
-                labels |= {"option": None, "defends_right": None}
                 judged.append(ReadRow(ids, np.arange(start - 1, stop), labels))
     try:
         return [*rows_of_store(store, tokenizer, [debate_id]), *judged]

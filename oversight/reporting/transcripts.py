@@ -303,8 +303,7 @@ class _Builder:
 def _principles(turn: Turn) -> Iterator[str]:
     assert turn.under is not None
     for name, text in turn.under.principles.items():
-        found = " (found a fault)" if name in turn.under.violated else ""
-        yield f"{name}{found}: {text}"
+        yield f"{name}{' (found a fault)' * (name in turn.under.violated)}: {text}"
 
 
 def _turn_notes(turn: Turn) -> Iterator[str]:

@@ -159,7 +159,7 @@ def test_a_small_data_set_is_shown_without_a_word_about_a_number_nobody_asked_fo
         (
             ["rate", "pears"],
             "Invalid value for 'task': there is no task 'pears'. Did you mean 'pairs'? Known: "
-            "pairs, principles, revisions. Or name one of your own: 'file.py:Class'.",
+            "flagged, pairs, principles, revisions. Or name one of your own: 'file.py:Class'.",
         ),
     ],
 )

@@ -6,7 +6,7 @@ Neither is the right one: which of them a program has is drawn.
 
 from __future__ import annotations
 
-from oversight.datasets.code.writing import CodeFamily, Kind
+from oversight.datasets.code.writing import CodeFamily, ValueKind
 
 
 def offered(difficulty: int, *, raises: bool) -> list[CodeFamily]:
@@ -17,8 +17,8 @@ def offered(difficulty: int, *, raises: bool) -> list[CodeFamily]:
 FAMILIES: tuple[CodeFamily, ...] = (
     CodeFamily(
         "loop_start",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -29,8 +29,8 @@ def $f($a):
     ),
     CodeFamily(
         "loop_end",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = []
@@ -41,8 +41,8 @@ def $f($a):
     ),
     CodeFamily(
         "comparison",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -54,8 +54,8 @@ def $f($a):
     ),
     CodeFamily(
         "slices",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = $a«[$k:]|[-$k:]»
@@ -64,8 +64,8 @@ def $f($a):
     ),
     CodeFamily(
         "letters",
-        Kind.WORDS,
-        Kind.WORDS,
+        ValueKind.WORDS,
+        ValueKind.WORDS,
         """
 def $f($a):
     $r = []
@@ -76,8 +76,8 @@ def $f($a):
     ),
     CodeFamily(
         "letter_counts",
-        Kind.WORDS,
-        Kind.INTS,
+        ValueKind.WORDS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = []
@@ -88,8 +88,8 @@ def $f($a):
     ),
     CodeFamily(
         "division",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -100,8 +100,8 @@ def $f($a):
     ),
     CodeFamily(
         "running_sums",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = []
@@ -114,8 +114,8 @@ def $f($a):
     ),
     CodeFamily(
         "negative_division",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = []
@@ -127,8 +127,8 @@ def $f($a):
     ),
     CodeFamily(
         "counts",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $s = {}
@@ -143,8 +143,8 @@ def $f($a):
     ),
     CodeFamily(
         "first_or_last",
-        Kind.WORDS,
-        Kind.WORDS,
+        ValueKind.WORDS,
+        ValueKind.WORDS,
         """
 def $f($a):
     $s = {}
@@ -156,8 +156,8 @@ def $f($a):
     ),
     CodeFamily(
         "break_or_continue",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -171,8 +171,8 @@ def $f($a):
     ),
     CodeFamily(
         "while_step",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = []
@@ -186,8 +186,8 @@ def $f($a):
     ),
     CodeFamily(
         "sorting",
-        Kind.WORDS,
-        Kind.WORDS,
+        ValueKind.WORDS,
+        ValueKind.WORDS,
         """
 def $f($a):
     $r = sorted($a, key=lambda $x: («len($x), $x|$x, len($x)»))
@@ -197,8 +197,8 @@ def $f($a):
     ),
     CodeFamily(
         "aliasing",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = «$a|$a[:]»
@@ -209,8 +209,8 @@ def $f($a):
     ),
     CodeFamily(
         "recursion_end",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     if len($a) <= «0|1»:
@@ -221,8 +221,8 @@ def $f($a):
     ),
     CodeFamily(
         "recursion_order",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     if not $a:
@@ -233,8 +233,8 @@ def $f($a):
     ),
     CodeFamily(
         "nested_loops",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -248,8 +248,8 @@ def $f($a):
     ),
     CodeFamily(
         "groups",
-        Kind.WORDS,
-        Kind.INTS,
+        ValueKind.WORDS,
+        ValueKind.INTS,
         """
 def $f($a):
     $s = {}
@@ -261,8 +261,8 @@ def $f($a):
     ),
     CodeFamily(
         "removal_while_looping",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     for $x in «$a|$a[:]»:
@@ -274,8 +274,8 @@ def $f($a):
     ),
     CodeFamily(
         "shared_default",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     def $g($x, $s=«[]|None»):
@@ -289,8 +289,8 @@ def $f($a):
     ),
     CodeFamily(
         "late_binding",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = []
@@ -302,8 +302,8 @@ def $f($a):
     ),
     CodeFamily(
         "shared_rows",
-        Kind.INTS,
-        Kind.INTS,
+        ValueKind.INTS,
+        ValueKind.INTS,
         """
 def $f($a):
     $r = «[[0, 0]] * len($a)|[[0, 0] for $x in $a]»
@@ -315,8 +315,8 @@ def $f($a):
     ),
     CodeFamily(
         "spent_iterator",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $s = «iter($a)|list($a)»
@@ -331,8 +331,8 @@ def $f($a):
     ),
     CodeFamily(
         "index_past_the_end",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -344,8 +344,8 @@ def $f($a):
     ),
     CodeFamily(
         "empty_pop",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -357,8 +357,8 @@ def $f($a):
     ),
     CodeFamily(
         "text_and_number",
-        Kind.WORDS,
-        Kind.WORDS,
+        ValueKind.WORDS,
+        ValueKind.WORDS,
         """
 def $f($a):
     $r = []
@@ -370,8 +370,8 @@ def $f($a):
     ),
     CodeFamily(
         "unpacking",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $x, $y = $a[:«2|3»]
@@ -381,8 +381,8 @@ def $f($a):
     ),
     CodeFamily(
         "missing_key",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $s = {}
@@ -395,8 +395,8 @@ def $f($a):
     ),
     CodeFamily(
         "division_by_zero",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = 0
@@ -409,8 +409,8 @@ def $f($a):
     ),
     CodeFamily(
         "missing_member",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     return $a.index(max($a) - min($a) «+|-» $k)
@@ -420,8 +420,8 @@ def $f($a):
     ),
     CodeFamily(
         "fixed_tuple",
-        Kind.WORDS,
-        Kind.WORDS,
+        ValueKind.WORDS,
+        ValueKind.WORDS,
         """
 def $f($a):
     $r = «list|tuple»($a)
@@ -433,8 +433,8 @@ def $f($a):
     ),
     CodeFamily(
         "sorted_in_place",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $r = «sorted($a)|$a.sort()»
@@ -445,8 +445,8 @@ def $f($a):
     ),
     CodeFamily(
         "endless_recursion",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     def $g($x):
@@ -460,8 +460,8 @@ def $f($a):
     ),
     CodeFamily(
         "changed_while_looping",
-        Kind.INTS,
-        Kind.INT,
+        ValueKind.INTS,
+        ValueKind.INT,
         """
 def $f($a):
     $s = {$x: $x % $k for $x in $a}
@@ -475,8 +475,8 @@ def $f($a):
     ),
     CodeFamily(
         "spent_next",
-        Kind.WORDS,
-        Kind.WORDS,
+        ValueKind.WORDS,
+        ValueKind.WORDS,
         """
 def $f($a):
     $s = («$x|$x + $x[:1]» for $x in $a if len($x) > $k)

@@ -18,7 +18,7 @@ from oversight.datasets.base import (
     question_row,
 )
 from oversight.datasets.code.programs import NO, NO_ERROR, PRINTS, RAISES, YES
-from oversight.datasets.code.sandbox import Limits, Outcome, Sandbox
+from oversight.datasets.code.sandbox import Limits, ProgramEnd, Sandbox
 from oversight.ids import seed_from
 from oversight.types import Source
 
@@ -157,7 +157,7 @@ class _Reading:
                 return False
         return True
 
-    def _run(self, name: str, program: str) -> Outcome:
+    def _run(self, name: str, program: str) -> ProgramEnd:
         """What a program does, the same in two processes.
 
         Raises:

@@ -14,8 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from oversight.datasets.code.families import offered
-from oversight.datasets.code.sandbox import Outcome, Sandbox
-from oversight.datasets.code.writing import VOCABULARIES, CodeFamily, Kind, Twins, leading_to, write
+from oversight.datasets.code.sandbox import ProgramEnd, Sandbox
+from oversight.datasets.code.writing import (
+    VOCABULARIES,
+    CodeFamily,
+    Twins,
+    ValueKind,
+    leading_to,
+    write,
+)
 from oversight.errors import DataError
 from oversight.ids import seed_from
 from oversight.types import Option, Question, Source
@@ -66,7 +73,7 @@ class Chain:
     names: tuple[str, ...]
     """Of the functions before it, in the order in which they are called."""
     twins: Twins
-    takes: Kind
+    takes: ValueKind
 
     def call(self, argument: str, last: str = "") -> str:
         """The expression that hands the argument on to the last function, by default the twin."""
@@ -81,7 +88,7 @@ class Chain:
 
 
 Fields: TypeAlias = dict[str, Any]
-Making: TypeAlias = Generator[list[str], list[Outcome], Fields | None]
+Making: TypeAlias = Generator[list[str], list[ProgramEnd], Fields | None]
 """Yields programs, is sent what came of them, and returns what a question is made of; None where
 the twins do not differ."""
 
@@ -122,7 +129,7 @@ class Maker:
 
     def _question(
         self, ask: Ask, family: CodeFamily, index: int
-    ) -> Generator[list[str], list[Outcome], Question]:
+    ) -> Generator[list[str], list[ProgramEnd], Question]:
         place = (self.seed, self.split, self.difficulty, ask, index)
         make = {
             "output": self._about_output,
@@ -166,9 +173,9 @@ class Maker:
         before = tuple(rng.choice(each.texts) for each in twins[:-1])
         return Chain(before, tuple(names[:-1]), twins[-1], families[0].takes)
 
-    def _argument(self, rng: random.Random, kind: Kind) -> str:
+    def _argument(self, rng: random.Random, kind: ValueKind) -> str:
         size = rng.randint(*self.level.num_items)
-        if kind is Kind.WORDS:
+        if kind is ValueKind.WORDS:
             return repr([rng.choice(VOCABULARIES[self.split].words) for _ in range(size)])
         return repr([rng.randint(*self.level.numbers) for _ in range(size)])
 
@@ -264,7 +271,7 @@ class Maker:
         }
 
 
-def _printed(outcome: Outcome) -> str | None:
+def _printed(outcome: ProgramEnd) -> str | None:
     """What a program printed, if it did and came to its end."""
     text = outcome.output.strip()
     fits = not outcome.stopped and not outcome.error and len(text) <= MAX_OUTPUT_CHARS

@@ -52,7 +52,7 @@ DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ProgramStep:
     """A line of a program that was done, and the variables of its frame as they stood then."""
 
     line: int
@@ -66,7 +66,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ProgramEnd:
     """What came of running a program."""
 
     output: str
@@ -78,12 +78,12 @@ class Outcome:
     stopped: str = ""
     """Reason for which it has no result, as the end of a sentence about it; nothing else counts
     where this is set."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ProgramStep, ...] = ()
     is_cut: bool = False
     """True if it had more steps than were asked for."""
 
 
-_REMEMBERED: OrderedDict[str, Outcome] = OrderedDict()
+_REMEMBERED: OrderedDict[str, ProgramEnd] = OrderedDict()
 """Results by content, those used last at the end."""
 _REMEMBERED_LOCK = threading.Lock()
 
@@ -106,7 +106,7 @@ class Sandbox(Closing):
         self._lock = threading.Lock()
         self._rest = b""
 
-    def run(self, program: str, max_steps: int = 0) -> Outcome:
+    def run(self, program: str, max_steps: int = 0) -> ProgramEnd:
         """What comes of a program.
 
         Args:
@@ -125,7 +125,7 @@ class Sandbox(Closing):
         self._remember(key, outcome)
         return outcome
 
-    def run_together(self, programs: Sequence[str]) -> list[Outcome]:
+    def run_together(self, programs: Sequence[str]) -> list[ProgramEnd]:
         """What comes of programs that trust each other: they share a process, which is faster.
 
         Where one of them is stopped, each is run by itself.
@@ -140,7 +140,7 @@ class Sandbox(Closing):
         if answer is None or len(answer["outcomes"]) != len(unknown):
             return [self.run(program) for program in programs]
         for program, told in zip(unknown, answer["outcomes"], strict=True):
-            made = known[program] = Outcome(told["output"], told["error"], told["line"])
+            made = known[program] = ProgramEnd(told["output"], told["error"], told["line"])
             self._remember(self._key(program, 0), made)
         return [found for program in programs if (found := known[program]) is not None]
 
@@ -160,20 +160,20 @@ class Sandbox(Closing):
             self._folder.cleanup()
             self._folder = None
 
-    def _run(self, program: str, max_steps: int) -> Outcome:
+    def _run(self, program: str, max_steps: int) -> ProgramEnd:
         try:
             program.encode()
         except UnicodeEncodeError:
-            return Outcome("", stopped="is no text (half of a surrogate pair)")
+            return ProgramEnd("", stopped="is no text (half of a surrogate pair)")
         answer = self._request([program], max_steps)
         if answer is None:
-            return Outcome("", stopped="ends the process that watches it, or keeps it from work")
-        return Outcome(
+            return ProgramEnd("", stopped="ends the process that watches it, or keeps it from work")
+        return ProgramEnd(
             answer["output"],
             error=answer["error"],
             line=answer["line"],
             stopped=answer["stopped"],
-            steps=tuple(Step(*step) for step in answer["steps"]),
+            steps=tuple(ProgramStep(*step) for step in answer["steps"]),
             is_cut=answer["more"],
         )
 
@@ -189,7 +189,7 @@ class Sandbox(Closing):
     def _key(self, program: str, max_steps: int) -> str:
         return text_id("run", program, repr(self.limits), str(max_steps))
 
-    def _recall(self, key: str) -> Outcome | None:
+    def _recall(self, key: str) -> ProgramEnd | None:
         if not self._remembers:
             return None
         with _REMEMBERED_LOCK:
@@ -198,7 +198,7 @@ class Sandbox(Closing):
                 _REMEMBERED.move_to_end(key)
             return found
 
-    def _remember(self, key: str, outcome: Outcome) -> None:
+    def _remember(self, key: str, outcome: ProgramEnd) -> None:
         """Keep a result; not one that was stopped, as a busy machine may be the reason."""
         is_large = len(outcome.output) + len(outcome.steps) > CHUNK_BYTES
         if outcome.stopped or is_large or not self._remembers:

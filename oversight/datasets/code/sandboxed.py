@@ -156,7 +156,7 @@ def install(made: _Filter) -> bool:
 # --- the server ---
 
 
-class Server:
+class ForkServer:
     """Forks a process for each program, watches it, and says what came of it."""
 
     def __init__(self) -> None:
@@ -483,4 +483,4 @@ class _Watch:
 
 
 if __name__ == "__main__":
-    Server().serve()
+    ForkServer().serve()

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from oversight.datasets.code.sandbox import Outcome, Sandbox, Step
+from oversight.datasets.code.sandbox import ProgramEnd, ProgramStep, Sandbox
 from oversight.errors import DataError
 
 MAX_STEPS = 20_000
@@ -69,7 +69,7 @@ class StepOracle:
         self.program, self._sandbox, self._max_steps = program, sandbox, max_steps
 
     @cached_property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ProgramEnd:
         """What the program printed, how it ended, and its steps.
 
         Raises:
@@ -81,7 +81,7 @@ class StepOracle:
         return found
 
     @cached_property
-    def _by_visit(self) -> dict[tuple[int, int], Step]:
+    def _by_visit(self) -> dict[tuple[int, int], ProgramStep]:
         return {(step.line, step.visit): step for step in self.outcome.steps}
 
     def value(self, variable: str, line: int, visit: int = 1) -> str | None:

@@ -11,7 +11,7 @@ from string import Template
 from typing import Literal
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """Kinds of values that functions take and give."""
 
     INTS = "ints"
@@ -24,8 +24,8 @@ class CodeFamily:
     """A function and its twin."""
 
     name: str
-    takes: Kind
-    gives: Kind
+    takes: ValueKind
+    gives: ValueKind
     text: str
     """With `$f` for its name, `$g` for that of a function inside of it, `$a` for its argument, `$x`
     and `$y` for members, `$r` and `$s` for results, `$i` for an index, `$k` for a number from 2 to
@@ -37,7 +37,7 @@ class CodeFamily:
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class ProgramWords:
     """Names and words of a split."""
 
     functions: tuple[str, ...]
@@ -48,8 +48,8 @@ class Vocabulary:
     words: tuple[str, ...]
 
 
-VOCABULARIES: dict[Literal["train", "held_out"], Vocabulary] = {
-    "train": Vocabulary(
+VOCABULARIES: dict[Literal["train", "held_out"], ProgramWords] = {
+    "train": ProgramWords(
         functions=("alder", "birch", "cedar", "hazel", "larch", "maple", "rowan", "willow"),
         arguments=("values", "items", "entries"),
         members=("value", "item", "entry", "other"),
@@ -60,7 +60,7 @@ VOCABULARIES: dict[Literal["train", "held_out"], Vocabulary] = {
             *("cat", "moon", "noon", "river", "stone", "level", "bottle", "sun", "tent", "radar"),
         ),
     ),
-    "held_out": Vocabulary(
+    "held_out": ProgramWords(
         functions=("amber", "basalt", "coral", "flint", "garnet", "jasper", "opal", "quartz"),
         arguments=("cells", "marks", "tokens"),
         members=("cell", "mark", "token", "second"),
@@ -92,7 +92,7 @@ class Twins:
         return tuple(line for line, twin in zip(mine, other, strict=True) if line != twin)
 
 
-def write(rng: random.Random, family: CodeFamily, words: Vocabulary, name: str) -> Twins:
+def write(rng: random.Random, family: CodeFamily, words: ProgramWords, name: str) -> Twins:
     """A function of a family under a name, and its twin, with other names and numbers drawn."""
     names = {
         "f": name,

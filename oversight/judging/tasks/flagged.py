@@ -39,7 +39,7 @@ class FlaggedAnswer(Record):
     sent: Literal["good", "bad"]
 
 
-class Flagged(RatingTask):
+class FlaggedCalls(RatingTask):
     """Asks of each call on which a check acted."""
 
     name = FLAGGED
