@@ -34,6 +34,8 @@ from oversight.modeling.scoring.sites import Site
 from oversight.store import Store
 from oversight.text.terminal import visible
 
+VERDICT: dict[str, Any] = {"seat": "judge", "role": "judge", "act": "decide", "quotes": []}
+"""Labels of a judge's answer."""
 MAX_DRAWN = 48
 """Tokens of an answer that a picture shows."""
 NUM_SEEN = 5
@@ -165,17 +167,8 @@ def _rows(store: Store, debate_id: str, tokenizer: Any) -> list[ReadRow]:
             start, stop = len(known.token_ids), len(known.token_ids) + len(sample.token_ids)
             if start:
                 ids = np.array([*known.token_ids, *sample.token_ids])
-                labels = {
-                    "turn": judgment.id,
-                    "seat": "judge",
-                    "role": "judge",
-                    "act": "decide",
-                    "purpose": str(sample.purpose),
-                    "span": [start, stop],
-                    "quotes": [],
-                    "option": None,
-                    "defends_right": None,
-                }
+                labels = VERDICT | {"turn": judgment.id, "purpose": str(sample.purpose)}
+                labels |= {"span": [start, stop], "option": None, "defends_right": None}
                 judged.append(ReadRow(ids, np.arange(start - 1, stop), labels))
     try:
         return [*rows_of_store(store, tokenizer, [debate_id]), *judged]
