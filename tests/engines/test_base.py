@@ -72,7 +72,7 @@ async def test_the_first_failure_is_raised_itself_and_the_others_are_cancelled()
 
     async def answer(request):
         if request.id == "bad":
-            raise EngineRefusedError("no")
+            raise EngineRefusedError("no") from ValueError("as the model says")
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -80,6 +80,7 @@ async def test_the_first_failure_is_raised_itself_and_the_others_are_cancelled()
             raise
 
     asked = [Request(prompt(("user", "x")), id=each) for each in ("a", "bad", "b")]
-    with pytest.raises(EngineRefusedError, match="no"):
+    with pytest.raises(EngineRefusedError, match="no") as failed:
         await all_at_once(map(answer, asked))
+    assert isinstance(failed.value.__cause__, ValueError)
     assert sorted(cancelled) == ["a", "b"]
