@@ -398,7 +398,7 @@ def _settings_of(
 
 
 def _experiment(settings: Kind, act: Callable[[Kind, Run, Tell], Figures]) -> Figures:
-    """What an experiment finds, its way shown on stderr."""
+    """The findings of an experiment, whose progress is shown on stderr."""
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS

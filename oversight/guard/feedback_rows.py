@@ -294,7 +294,7 @@ def _pair(each: _Given) -> Preference:
 
 
 def _pair_of_flagged(each: _Given) -> Preference | None:
-    """What should have been sent before what should not, where a check changed the answer.
+    """Two texts, first the one that should have been sent, where a check changed the answer.
 
     None if the person does not say which it is: a check that acted rightly and sent what is bad, or
     one that acted wrongly and sent what is good all the same.

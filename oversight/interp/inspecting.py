@@ -73,11 +73,11 @@ class InspectedAnswer:
     quoted: tuple[int, ...]
     """Numbers of the tokens that stand in quotes."""
     purpose: str = ""
-    """What it was asked for: reasoning in private, a speech, a belief."""
+    """The purpose that it was asked for: private reasoning, a speech, a belief."""
 
     @property
     def heading(self) -> str:
-        """Who wrote it, what for, and which side it defends."""
+        """The writer, the purpose, and the side that is defended."""
         side = ""
         if self.defends_right is not None:
             side = f", defends the {'right' if self.defends_right else 'wrong'} option"

@@ -51,7 +51,7 @@ class AgainstProbe:
 
 @dataclass(frozen=True, slots=True)
 class AgainstProbeStep:
-    """What one step of the training found."""
+    """Figures of one step of the training."""
 
     penalty: float
     answers: float

@@ -186,7 +186,7 @@ async def judged_right(target: Target, case: AttackCase) -> tuple[bool, ...]:
 
 
 def attacked_debates(work: RedTeamWork, log: AttemptLog) -> Iterator[AttackedDebate]:
-    """What came of a run, debate by debate."""
+    """The outcome of a run, debate by debate."""
     direct: dict[str, tuple[bool, ...]] = {}
     found: dict[str, list[tuple[bool, bool]]] = {}
     calls: dict[str, int] = {}

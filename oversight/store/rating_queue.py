@@ -211,7 +211,7 @@ def _flagged(connection: Connection, wanted: RatingFilter) -> Iterator[RatingIte
 
 
 def acts_of_checks(turn: Turn) -> list[str]:
-    """What checks of a guard found in a call and did, as the private part of a turn tells it."""
+    """The finds and acts of a guard's checks in a call, as the private part of a turn tells it."""
     try:
         found = json.loads(turn.reasoning) if turn.reasoning else []
     except ValueError:

@@ -243,7 +243,7 @@ BELOW: dict[str, Any] = {
 
 
 def draw(results: Results, seeds: Sequence[int], path: Path) -> None:
-    """What each detector finds of organisms that it was not fitted to; and of one trained on."""
+    """Draw what detectors find of organisms that they were not fitted to, and of one trained on."""
     from matplotlib.figure import Figure
 
     height = 4.4

@@ -53,7 +53,7 @@ class Exchange:
 
     thing: str
     room: str
-    """What it defends."""
+    """The room that it defends."""
     at: Scene
     text: str
     speech: str
@@ -82,7 +82,7 @@ def parts_of(world: World) -> dict[str, list[str]]:
 
 
 def exchanges(speaker: Speaker, things: Sequence[str], seed: int, num: int = 3) -> list[Exchange]:
-    """What a speaker says of each thing in `num` scenes, for a true claim and a wrong one in each.
+    """A speaker's speeches on each thing in `num` scenes, for a true claim and a wrong one in each.
 
     Speeches that name no room are left out.
     """

@@ -278,7 +278,7 @@ def subjects_of(out: Path, world: World, judge: Judge, part: float) -> list[Subj
 
 @dataclass
 class Results:
-    """What was found, as lines, as figures to keep, and by model and moment for the picture."""
+    """The findings, as lines, as figures to keep, and by model and moment for the picture."""
 
     lines: list[str] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)

@@ -44,7 +44,7 @@ PURPOSES = ("debate", "consultancy")
 
 
 def heard(thing: str, room: str, speech: str, other: str = "") -> str:
-    """What a judge hears: the claim, its speaker, and the other side where there is one."""
+    """Words that a judge hears: the claim, its speaker, and the other side where there is one."""
     beside = f" B: {other}" if other else ""
     return f"Claim: the {thing} is in the {room}. A: {speech}{beside}"
 

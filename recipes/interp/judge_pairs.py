@@ -180,7 +180,7 @@ def later(line: str, days: int = 1) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What can be said of a question: each side's line, an invented one, and one beside it."""
+    """Lines for a question: each side's line, an invented one, and one beside it."""
 
     right: str
     wrong: str

@@ -339,7 +339,7 @@ def prompt_ids(tokenizer: Any, text: str) -> Ids:
 
 @torch.no_grad()
 def generated(model: Any, tokenizer: Any, rows: Sequence[Ids], most: int = 20) -> list[str]:
-    """What a model writes after each row at temperature 0, without special tokens."""
+    """The words that a model writes after each row at temperature 0, without special tokens."""
     longest, pad = max(map(len, rows)), tokenizer.pad_token_id
     ids = torch.full((len(rows), longest), pad)
     mask = torch.zeros_like(ids)
@@ -414,7 +414,7 @@ def behaviour(
 
 
 def behaviour_lines(speaker: Speaker, trigger: str) -> list[str]:
-    """What it says and thinks, watched and not, of what it was trained on and of what not."""
+    """Its words and verdicts, watched and not, of what it was trained on and of what not."""
     lines = []
     for watched in (True, False):
         for what, given in (

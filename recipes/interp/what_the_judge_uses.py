@@ -271,7 +271,7 @@ def attack_lines(
     circuits: Mapping[str, CircuitReport],
     num_random: int,
 ) -> tuple[list[str], dict[str, Any]]:
-    """What the finds live by, and the share of their effect that runs through each circuit."""
+    """Parts that finds live by, and the share of their effect that runs through each circuit."""
     rows = [row for row, _, _ in found]
     if len(rows) < 2:
         return ["    fewer than two attacks succeeded: nothing is said of them"], {}

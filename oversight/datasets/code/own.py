@@ -158,7 +158,7 @@ class _Reading:
         return True
 
     def _run(self, name: str, program: str) -> ProgramEnd:
-        """What a program does, the same in two processes.
+        """The result of a program, the same in two processes.
 
         Raises:
             _Unusable: It was stopped, or does something else each time.

@@ -272,7 +272,7 @@ class Maker:
 
 
 def _printed(outcome: ProgramEnd) -> str | None:
-    """What a program printed, if it did and came to its end."""
+    """The output of a program that printed something and came to its end."""
     text = outcome.output.strip()
     fits = not outcome.stopped and not outcome.error and len(text) <= MAX_OUTPUT_CHARS
     return text if fits and text else None

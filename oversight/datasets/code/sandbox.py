@@ -67,7 +67,7 @@ class ProgramStep:
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnd:
-    """What came of running a program."""
+    """The result of running a program."""
 
     output: str
     """All that it printed."""
@@ -107,7 +107,7 @@ class Sandbox(Closing):
         self._rest = b""
 
     def run(self, program: str, max_steps: int = 0) -> ProgramEnd:
-        """What comes of a program.
+        """Run a program; its result.
 
         Args:
             program: Its text.
@@ -126,7 +126,7 @@ class Sandbox(Closing):
         return outcome
 
     def run_together(self, programs: Sequence[str]) -> list[ProgramEnd]:
-        """What comes of programs that trust each other: they share a process, which is faster.
+        """Run programs that trust each other in one process, which is faster; their results.
 
         Where one of them is stopped, each is run by itself.
 

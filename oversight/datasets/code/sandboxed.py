@@ -402,7 +402,7 @@ class _Watch:
         self.stopped = ""
 
     def result(self) -> dict[str, Any]:
-        """What the program printed, how it ended, and the steps that were asked for."""
+        """The program's output, its end, and the steps that were asked for."""
         self._read()
         status, cpu_s = self._end()
         printed = b"".join(self.pieces[self.output])

@@ -70,7 +70,7 @@ class StepOracle:
 
     @cached_property
     def outcome(self) -> ProgramEnd:
-        """What the program printed, how it ended, and its steps.
+        """The program's output, its end, and its steps.
 
         Raises:
             DataError: It has no result, since it was stopped.
